@@ -10,7 +10,12 @@ from typing import Any, Protocol
 from memberscope._text import format_percentage
 from memberscope.attacks import list_attacks
 from memberscope.auditing import STRONGEST, Result
-from memberscope.auditing.documents import DetectableRate, ExtractionSummary, TargetSpread
+from memberscope.auditing.documents import (
+    DetectableRate,
+    ExtractionSummary,
+    TargetSpread,
+    ValueWithLimits,
+)
 from memberscope.types import Estimate, Task
 
 Place = tuple[str, str | None]
@@ -393,17 +398,12 @@ def list_missing_searches(result: Result) -> list[tuple[str, str]]:
 
 def list_extraction_rows(found: ExtractionSummary) -> list[tuple[str, str, str]]:
     """List for each number of samples the shares of members and non-members written out."""
-    return [
-        (
-            f"{row.n:,}",
-            *(
-                f"{format_percentage(side.value)} ({format_percentage(side.low)} to "
-                f"{format_percentage(side.high)})"
-                for side in (row.members, row.non_members)
-            ),
-        )
-        for row in found.rates
-    ]
+
+    def write(side: ValueWithLimits) -> str:
+        low, high = format_percentage(side.low), format_percentage(side.high)
+        return f"{format_percentage(side.value)} ({low} to {high})"
+
+    return [(f"{row.n:,}", write(row.members), write(row.non_members)) for row in found.rates]
 
 
 def describe_suffix(found: ExtractionSummary) -> str:
