@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import run_command
+from text_server import TextServer
 from tiny_language_models import SENTENCES, build_causal, train_tokenizer
+from unruly import serving
 
 from memberscope.cli.commands.canaries import export_canaries, score_canaries
 from memberscope.errors import InputError
@@ -108,6 +110,24 @@ def test_without_canaries_planted_once_no_claim_is_tested(folder, capsys):
     assert "Not tested" in capsys.readouterr().out
 
 
+def test_a_served_model_is_scored_over_http(folder, tmp_path):
+    shutil.copytree(folder / "canaries", tmp_path / "canaries")
+    app, before = TextServer(), TextServer()
+    with serving(app) as url, serving(before) as other:
+        score_canaries(
+            result=tmp_path / "canaries",
+            url=f"{url}/v1",
+            model_name="m",
+            base_model=f"{other}/v1",
+        )
+    for one in (app, before):
+        assert {body["model"] for body in one.bodies} == {"m"}
+    found = json.loads((tmp_path / "canaries/scores.json").read_text())
+    # The same model before and after: nothing was learned, to the last digit
+    assert all(row["auc"]["value"] == 0.5 for row in found["classes"])
+    assert (tmp_path / "canaries/ledger-base.sqlite").is_file()
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [
@@ -153,6 +173,8 @@ def test_mistakes_of_score_are_one_sentence(folder, tmp_path):
         ({"signals": tmp_path / "other.jsonl"}, "they are of another run"),
         ({"signals": tmp_path / "short.jsonl"}, "got fewer of 150 of 150"),
         ({"signals": some, "base_model": base}, "Leave it out"),
+        ({"url": "http://localhost:1", "model": base}, "got both"),
+        ({"model": base, "model_name": "m"}, "Expected --url with --protocol and --model-name"),
     ):
         with pytest.raises(InputError) as caught:
             score_canaries(result=tmp_path / "canaries", **more)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from memberscope.cli.options.canaries import ExportOptions, ScoreOptions
     from memberscope.recipes import CanaryRecord, DrawnCanaries
     from memberscope.texts import TextRecord, TokenSignals
+    from memberscope.types import Records
 
 KEPT = "planted.json"
 SCORES = "scores.json"
@@ -180,10 +181,16 @@ def score_text_canaries(options: ScoreOptions) -> list[EpsilonBound]:
     path = options.result if options.result.name == KEPT else options.result / KEPT
     kept = read_canary_record(path)
     _check_training_file(kept, path.parent / "train.jsonl")
-    if (options.model is None) == (options.signals is None):
+    given = [one for one in (options.model, options.url, options.signals) if one is not None]
+    if len(given) != 1:
         raise InputError(
-            "Expected the trained model as --model, or stored log-probabilities as --signals, got "
-            f"{'both' if options.model else 'neither'}. Give one of them."
+            "Expected the trained model as --model or --url, or stored log-probabilities as "
+            f"--signals, got {'both' if given else 'neither'}. Give one of them."
+        )
+    if options.url is None and (options.protocol or options.model_name):
+        raise InputError(
+            "Expected --url with --protocol and --model-name, got none. Say where the server is, or "
+            "leave them out."
         )
     tokens = (
         _ask_models(kept, options)
@@ -220,6 +227,8 @@ def _ask_models(kept: CanaryRecord, options: ScoreOptions) -> TokenSignals:
     from memberscope.targets import load_target, make_text_records
 
     records = make_text_records([one.scored for one in kept.canaries], ids=kept.ids)
+    if options.url is not None:
+        return _ask_servers(records, options)
     target: Any = load_target(options.model or "", device=options.device).target
     if not hasattr(target, "measure_tokens"):
         raise InputError(
@@ -232,6 +241,35 @@ def _ask_models(kept: CanaryRecord, options: ScoreOptions) -> TokenSignals:
         base = load_target(options.base_model, device=options.device).target
     tokens = collect_tokens(target, records)
     return _add_base(tokens, None if base is None else collect_tokens(base, records))
+
+
+def _ask_servers(records: Records, options: ScoreOptions) -> TokenSignals:
+    """Ask the served model, and the one before training if it is named, about the canaries.
+
+    What was answered is kept beside the canaries.
+    """
+    from memberscope.cli.options.endpoint import locate_base
+    from memberscope.signals import collect_tokens
+    from memberscope.targets import TextServerTarget
+    from memberscope.wire import TextEndpoint
+
+    said = {
+        key: getattr(options, key)
+        for key in ("url", "protocol", "model_name")
+        if getattr(options, key) is not None
+    }
+    home = options.result.parent if options.result.name == KEPT else options.result
+    base = None
+    if options.base_model is not None:
+        before = TextEndpoint(**locate_base(said, options.base_model))
+        base = TextServerTarget(before, ledger=home / "ledger-base.sqlite")
+    # Both are served alike, which the target proves before it asks
+    with TextServerTarget(TextEndpoint(**said), ledger=home / "ledger.sqlite", base=base) as target:
+        tokens = collect_tokens(target, records)
+    if base is None:
+        return tokens
+    with base:
+        return _add_base(tokens, collect_tokens(base, records))
 
 
 def _add_base(tokens: TokenSignals, base: TokenSignals | None) -> TokenSignals:

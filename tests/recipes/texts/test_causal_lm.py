@@ -14,6 +14,7 @@ from memberscope.facts import read_recipe_facts, read_target_facts
 from memberscope.recipes import CausalLMRecipe, FineTuning, LoRA
 from memberscope.recipes.fleet import select_records, tune_recipe
 from memberscope.recipes.texts.finetune import TrainedText, accumulate_gradient
+from memberscope.recipes.texts.memory import estimate_model_bytes
 from memberscope.texts import Completion
 from memberscope.types import Records
 
@@ -171,6 +172,33 @@ def test_facts_and_the_choice_that_memory_allows():
     assert tuned.settings.rows_at_once == choice["rows_at_once"] == 8
     assert choice["processes"] >= 1 and "no packing" in choice["note"]
     assert recipe.chosen(choice).digest == tuned.digest != recipe.digest
+
+
+@pytest.mark.parametrize("lora", [None, LoRA(rank=4, modules=MODULES)])
+def test_the_memory_of_weights_is_what_a_fine_tune_holds(lora):
+    """Measured in a step: weights, gradients and what the optimiser keeps, beside the base."""
+    from torch.optim.optimizer import register_optimizer_step_post_hook
+
+    recipe, held = make_recipe(replace(QUICK, epochs=1, lora=lora)), []
+
+    def measure(optimiser, *_):
+        tensors = [weight for group in optimiser.param_groups for weight in group["params"]]
+        kept = [weight.grad for weight in tensors]
+        kept += [one for state in optimiser.state.values() for one in state.values()]
+        held.append(sum(one.numel() * one.element_size() for one in kept if one.ndim))
+
+    handle = register_optimizer_step_post_hook(measure)
+    try:
+        target = recipe(draw_text_records(8), 0)
+    finally:
+        handle.remove()
+    weights, base = (
+        sum(weight.numel() * weight.element_size() for weight in one.model.parameters())
+        for one in (target, recipe.base_target)
+    )
+    estimate = estimate_model_bytes(target.model)
+    assert estimate == pytest.approx(base + weights + max(held), rel=0.1 if lora else 0.01)
+    assert (estimate < 3 * weights) == (lora is not None)
 
 
 def test_schedules_end_where_they_should():

@@ -269,6 +269,7 @@ def build_subject(options: Options) -> Subject:
             device=options.device,
             outputs=options.outputs,
             task=options.task,
+            long=options.long,
         )
     task = read_target_facts(loaded.target).task
     if task == "text":

@@ -88,8 +88,20 @@ class ScoreOptions:
         default=None,
     )
     base_model: str | None = add_option(
-        "Text canaries: the model before training, which says how unlikely each canary was.",
+        "Text canaries: the model before training, which says how unlikely each canary was; of a "
+        "served one its name, or its URL with `#name`.",
         default=None,
+    )
+    url: str | None = add_option(
+        "Text canaries: the address of the served model, instead of --model.", default=None
+    )
+    protocol: str | None = add_option(
+        'Text canaries: how the server is asked: "vllm", "openai-completions" or "llama.cpp".',
+        default=None,
+        shown="vllm",
+    )
+    model_name: str | None = add_option(
+        "Text canaries: the name of the model at the server.", default=None
     )
     signals: Path | None = add_option(
         "Text canaries: stored log-probabilities of their tokens, by id, instead of --model.",

@@ -5,6 +5,7 @@ Every field is a key of `audit.toml` and a flag of `audit` and `plan`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def refuse_model_beside_endpoint(options: Options) -> None:
-    """Refuse an endpoint beside a model or signals, and an endpoint's keys without one.
+    """Refuse an endpoint beside a model, signals or `long`, and an endpoint's keys without one.
 
     Raises:
         InputError: They were given together.
@@ -29,6 +30,11 @@ def refuse_model_beside_endpoint(options: Options) -> None:
         raise InputError(
             f"Expected one target, got --url and --{'model' if options.model else 'signals'}. "
             "Leave one out."
+        )
+    if options.url and options.long:
+        raise InputError(
+            "Expected --long for the folder of a language model, got --url: a server says itself "
+            "how long texts may be. Leave --long out."
         )
     alone = [
         key
@@ -116,17 +122,28 @@ def build_text_endpoint_target(options: Options, base: str | None = None) -> Tex
             f"Expected no {flag} with protocol {options.protocol}, which is about texts, got one. "
             "Leave it out."
         )
-    # One server may have both under different names; another server names its own
-    if base is not None and "://" in base:
-        said = {key: value for key, value in said.items() if key != "model_name"} | {"url": base}
-    elif base is not None:
-        said["model_name"] = base
     ledger = "ledger.sqlite" if base is None else "ledger-base.sqlite"
     return TextServerTarget(
-        TextEndpoint(**said),
+        TextEndpoint(**said if base is None else locate_base(said, base)),
         ledger=choose_out_folder(options, "audit") / ledger,
         query_budget=options.query_budget,
     )
+
+
+def locate_base(said: Mapping[str, Any], base: str) -> dict[str, Any]:
+    """Locate the model before fine-tuning: another name at the same server, or another URL.
+
+    There it has the name of the audited model, unless one follows the URL behind `#`.
+
+    >>> locate_base({"url": "http://a", "model_name": "m"}, "http://b/v1#base")
+    {'url': 'http://b/v1', 'model_name': 'base'}
+    >>> locate_base({"url": "http://a", "model_name": "m"}, "base")
+    {'url': 'http://a', 'model_name': 'base'}
+    """
+    if "://" not in base:
+        return {**said, "model_name": base}
+    url, _, name = base.partition("#")
+    return {**said, "url": url} | ({"model_name": name} if name else {})
 
 
 def _count_classes_in_records(options: Options) -> int:

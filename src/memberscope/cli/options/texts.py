@@ -29,7 +29,8 @@ def build_text_subject(options: Options, loaded: LoadedTarget) -> Subject:
         # A base must be served as the target is, so that it is no folder
         target.base = build_text_endpoint_target(options, options.base_model)
     elif options.base_model is not None:
-        target.base = load_target(options.base_model, device=options.device).target
+        found = load_target(options.base_model, device=options.device, long=options.long)
+        target.base = found.target
     if options.recall_prefix is not None:
         target.prefix = _read_prefix(options.recall_prefix)
     sides = read_text_pair(

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from memberscope.errors import InputError
 from memberscope.recipes.texts.finetune import TrainedText, accumulate_gradient, finetune_model
 from memberscope.recipes.texts.memory import (
-    COPIES,
     FREE,
+    estimate_model_bytes,
     estimate_row_bytes,
     find_rows_at_once,
     measure_free_bytes,
@@ -139,8 +139,7 @@ class CausalLMRecipe:
         """
         texts, model = self._encode(pool), self._build_model(0)
         rows = self.settings.rows_at_once or self._find_rows(model, texts)
-        weights = sum(weight.numel() * weight.element_size() for weight in model.parameters())
-        each = COPIES * weights + rows * self._estimate_row_bytes(texts)
+        each = estimate_model_bytes(model) + rows * self._estimate_row_bytes(texts)
         at_once = max(1, min(os.cpu_count() or 1, int(FREE * measure_free_bytes()) // each))
         choice = {
             "engine": "transformers",

@@ -9,8 +9,8 @@ from typing import Any
 FREE = 0.5  # share of the free memory that models are planned to take
 # Numbers kept a token and layer for the gradient, in units of the model's width
 ACTIVATIONS = 40
-# Copies of the weights while all of them are trained: base, model, gradient, two moments
-COPIES = 5
+# Copies of what is trained beside the weights: its gradient, and the two moments of AdamW
+TRAINED = 3
 
 
 def find_rows_at_once(has_room: Callable[[int], bool], most: int) -> int:
@@ -23,6 +23,18 @@ def find_rows_at_once(has_room: Callable[[int], bool], most: int) -> int:
     while rows > 1 and not has_room(rows):
         rows = -(-rows // 2)
     return rows
+
+
+def estimate_model_bytes(model: Any) -> int:
+    """Estimate the bytes that the weights of one fine-tune take, those of its base included.
+
+    Only what is trained has a gradient and moments: all of the model, or adapters alone.
+    """
+    weights, trained = 0, 0
+    for weight in model.parameters():
+        n = weight.numel() * weight.element_size()
+        weights, trained = weights + n, trained + n * weight.requires_grad
+    return 2 * weights + TRAINED * trained
 
 
 def estimate_row_bytes(config: Any, length: int) -> int:

@@ -41,18 +41,22 @@ def load_target(
     device: str | None = None,
     outputs: str | None = None,
     task: str | None = None,
+    long: str | None = None,
 ) -> LoadedTarget:
     """Load a target from `module:factory`, a file, torch weights, or a folder.
 
     Torch weights need a `factory`; folders are Hugging Face's. `outputs` declares what the model
     returns (probabilities, logits or labels), where that cannot be inferred, and `task` what it
-    does, where it does not show that itself.
+    does, where it does not show that itself. `long` says what a
+    language model's folder does with texts longer than its context (`truncate` or `windows`).
 
     Raises:
         InputError: The file or factory is missing, damaged or of another kind, does another task,
             or does not return `outputs`.
         UnsafeFileError: The format can run code and was not declared safe.
     """
+    if long is not None:
+        return LoadedTarget(_load_reading_long(Path(spec), device, long))
     wanted = parse_task(task)
     words = _Declared(parse_declared_outputs(outputs), wanted)
     loaded = _load_by_kind(spec, factory, trust or TrustSettings(), device, words)
@@ -66,6 +70,20 @@ class _Declared:
 
     outputs: Outputs | None = None
     task: Task | None = None
+
+
+def _load_reading_long(folder: Path, device: str | None, long: str) -> Target:
+    """Load a language model that cuts long texts, or reads them in windows.
+
+    Raises:
+        InputError: There is no folder of one, or `long` is unknown.
+    """
+    if not (folder.is_dir() and is_language_model_folder(folder)):
+        raise InputError(
+            f"Expected the folder of a language model with --long, got {str(folder)!r}. Leave "
+            "--long out, and give long= where the target is made."
+        )
+    return load_language_model(folder, device=device, long=long)
 
 
 def _load_by_kind(

@@ -347,9 +347,16 @@ class ModelOptions:
     )
     base_model: str | None = add_key(
         "target",
-        "The folder of the model before fine-tuning; of a served model its URL, or its name at the "
-        "same one.",
+        "The folder of the model before fine-tuning; of a served model its name at the same URL, or "
+        "its URL, with `#name` behind it where it has another name there.",
         "none",
+        panel=TEXTS,
+    )
+    long: str | None = add_key(
+        "target",
+        "What is done with texts longer than the context of the model in a folder: truncate, or "
+        "read in windows.",
+        "truncate",
         panel=TEXTS,
     )
     recall_prefix: str | None = add_key(
