@@ -85,8 +85,9 @@ def effective_counts(
 ) -> ConfusionCounts:
     """Count `called` (n,) among members and non-members.
 
-    With `unit` (n,), or the sides of `cluster_sides`, the counts are shrunk to as many records as are independent. Exact limits for
-    shares of them then hold by unit, and are never narrower than those of independent records.
+    With `unit` (n,), or the sides of `cluster_sides`, the counts are shrunk to as many records as
+    are independent. Exact limits for shares of them then hold by unit, and are never narrower than
+    those of independent records.
 
     Raises:
         InputError: The lengths differ.
