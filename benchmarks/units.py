@@ -38,7 +38,7 @@ ADDED = 0.3  # share of the estimate stage that units may add
 TIMED = 3  # turns of which the fastest counts
 
 
-def draw_scores(
+def draw_clustered_scores(
     units: int, rows: int, correlation: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Scores, membership and units of `units` a side with `rows` records each."""
@@ -65,7 +65,9 @@ def cover_once(
 
     Of the AUC by unit, ignoring units and of units, or of the TPR (`rates`).
     """
-    scores, member, unit = draw_scores(units, rows, correlation, np.random.default_rng(seed))
+    scores, member, unit = draw_clustered_scores(
+        units, rows, correlation, np.random.default_rng(seed)
+    )
     truths = list_truths(rows, correlation)[int(rates) :: 2]
     curves = (
         roc(scores, member, unit),
@@ -82,7 +84,9 @@ def cover_once(
     return [*held, (found[0].high - found[0].low) / (found[1].high - found[1].low)]
 
 
-def cover(units: int, rows: int, correlation: float, runs: int, *, rates: bool) -> list[float]:
+def cover_in_runs(
+    units: int, rows: int, correlation: float, runs: int, *, rates: bool
+) -> list[float]:
     """The means of `cover_once` over the runs."""
 
     def work(first: int) -> list[list[float]]:
@@ -107,8 +111,8 @@ def print_coverage(runs: int, tpr_runs: int, units: tuple[int, ...]) -> None:
     for size in units:
         for rows in ROWS:
             for correlation in CORRELATIONS if rows > 1 else (0.0,):
-                auc = cover(size, rows, correlation, runs, rates=False)
-                tpr = cover(size, rows, correlation, tpr_runs, rates=True)
+                auc = cover_in_runs(size, rows, correlation, runs, rates=False)
+                tpr = cover_in_runs(size, rows, correlation, tpr_runs, rates=True)
                 cells = [
                     f"{one:.3f} | {ignored:.3f} | {1 / width:.2f} | {alone:.3f}"
                     for one, ignored, alone, width in (auc, tpr)
@@ -125,7 +129,7 @@ def print_coverage(runs: int, tpr_runs: int, units: tuple[int, ...]) -> None:
     print(f"AUC above {AIM[1]}: {'; '.join(high) or 'none'}")
 
 
-def build_arrays(records: int, units: int) -> AuditArrays:
+def build_unit_audit(records: int, units: int) -> AuditArrays:
     """Arrays of an audit with `records` and `units` a side, and the scores of ten attacks."""
     rng = np.random.default_rng(0)
     n = 2 * records
@@ -170,7 +174,7 @@ def print_speed(records: int, units: int) -> None:
     """Print the processor time with and without units, and their ratio."""
     from dataclasses import replace
 
-    arrays = build_arrays(records, units)
+    arrays = build_unit_audit(records, units)
     settings = EstimateSettings((0.1, 0.01, 0.001), (0.01, 0.1, 0.5), 0.95, claimed=(0.01,))
     kinds = {"without": replace(arrays, unit=None), "with": arrays}
     spent = {

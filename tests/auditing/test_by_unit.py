@@ -18,6 +18,8 @@ from memberscope.auditing.estimates.by_unit import build_unit_arrays
 from memberscope.auditing.estimates.ranking import build_ranking
 from memberscope.auditing.verdict.recompute import estimate_by_unit, verify_arrays
 from memberscope.recipes import Execution
+from memberscope.reports.page.report_html import render_report
+from memberscope.reports.select import describe_units
 from memberscope.statistics import auc_interval, roc, simultaneous_confidence, tpr_at_fpr
 from memberscope.types import Access, Needs
 
@@ -211,6 +213,21 @@ def test_numbers_by_unit_are_verified_and_survive_a_folder(result, tmp_path):
     forged = [replace(result.by_unit[0], value=0.1), *result.by_unit[1:]]
     told = verify_arrays(result.model_copy(update={"by_unit": forged}), result.arrays)
     assert told == ["the numbers by unit do not follow from the stored scores"]
+
+
+def test_terminal_report_and_frame_tell_of_units(result):
+    one, two = describe_units(result)
+    assert one.startswith("By unit (60 units in and 60 out): ") and "false positives by" in one
+    assert "limits that ignore units would say" in two
+    page = render_report(result)
+    assert "Was this person in? The strongest attack on 60 units that were and 60" in page
+    assert "ignoring units: too narrow" in page
+    frame = result.to_frame("pandas")
+    counted = frame["of"].value_counts()
+    assert counted["records"] == len(result.estimates)
+    assert counted["units"] + counted["records_ignoring_units"] == len(result.by_unit)
+    plain = result.model_copy(update={"by_unit": []})
+    assert describe_units(plain) == [] and "Was this person in?" not in render_report(plain)
 
 
 def test_without_leakage_every_attack_on_units_holds_one_half():

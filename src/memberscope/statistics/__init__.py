@@ -91,7 +91,7 @@ from memberscope.statistics.threshold_rates import (
     find_best_balanced_threshold,
     threshold_rates,
 )
-from memberscope.statistics.units import cluster_sides, design_effect, kish_size, sum_by_unit
+from memberscope.statistics.units import Sides, cluster_sides, design_effect, kish_size, sum_by_unit
 
 __all__ = [
     "AucEstimate",
@@ -104,6 +104,7 @@ __all__ = [
     "LikelihoodRatio",
     "OperatingPoint",
     "Roc",
+    "Sides",
     "add_variance",
     "auc_change",
     "auc_difference",

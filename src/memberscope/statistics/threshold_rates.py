@@ -20,7 +20,7 @@ from memberscope.statistics.intervals import (
     kolmogorov_band,
     weighted_sum_of_shares,
 )
-from memberscope.statistics.units import cluster_sides, design_effect
+from memberscope.statistics.units import Sides, cluster_sides, design_effect
 from memberscope.types import Bools, Ints
 
 # Words for the two methods whose limits allow for the choice of threshold
@@ -80,11 +80,14 @@ def _find_best_vertex(curve: Roc) -> int:
     return 1 + int(np.argmax(advantage))
 
 
-def effective_counts(called: Bools, member: Bools, unit: Ints | None = None) -> ConfusionCounts:
+def effective_counts(
+    called: Bools, member: Bools, unit: Ints | Sides | None = None
+) -> ConfusionCounts:
     """Count `called` (n,) among members and non-members.
 
-    With `unit` (n,), the counts are shrunk to as many records as are independent. Exact limits for
-    shares of them then hold by unit, and are never narrower than those of independent records.
+    With `unit` (n,), or the sides of `cluster_sides`, the counts are shrunk to as many records as
+    are independent. Exact limits for shares of them then hold by unit, and are never narrower than
+    those of independent records.
 
     Raises:
         InputError: The lengths differ.
@@ -104,7 +107,7 @@ def effective_counts(called: Bools, member: Bools, unit: Ints | None = None) -> 
     if unit is None:
         return counts
     # A design effect for each side, since their units differ
-    sides = cluster_sides(member, unit)
+    sides = unit if isinstance(unit, Sides) else cluster_sides(member, unit)
     effects = [
         design_effect(called[side], codes)
         for side, codes in zip((member, ~member), sides.codes, strict=True)

@@ -19,9 +19,11 @@ from memberscope.statistics import (
     ConfusionCounts,
     Interval,
     Roc,
+    Sides,
     auc_value,
     best_rates,
     can_resolve_fpr,
+    cluster_sides,
     effective_counts,
     estimate_curve_auc,
     ranks_for_lower_limit,
@@ -126,6 +128,11 @@ class AttackPart:
         )
 
     @cached_property
+    def _sides(self) -> Sides | None:
+        # The same at each of the operating points
+        return None if self.unit is None else cluster_sides(self.member, self.unit)
+
+    @cached_property
     def n_members(self) -> int:
         """The number of members."""
         return int(self.member.sum())
@@ -135,7 +142,7 @@ class AttackPart:
 
         Records in units count as no more than are independent.
         """
-        return effective_counts(self.decide(point), self.member, self.unit)
+        return effective_counts(self.decide(point), self.member, self._sides)
 
     def resolves(self, fpr: float) -> bool:
         """Tell whether the non-members that are compared with one another resolve this rate."""

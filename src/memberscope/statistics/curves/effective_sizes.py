@@ -20,9 +20,10 @@ import numpy as np
 from scipy.special import ndtri, stdtrit
 
 from memberscope.statistics.curves.roc import Roc, split_vertex
-from memberscope.statistics.units import kish_size
+from memberscope.statistics.units import Sides, kish_size
 from memberscope.types import Ints
 
+ROUNDED = 1024  # effective non-members from which their number is rounded
 FEW_CLUSTERS = 10  # below this, on either side of the threshold, each cluster counts as one record
 
 
@@ -48,19 +49,43 @@ def effective_sizes(curve: Roc, fpr: float) -> EffectiveSizes:
     """
     if curve.rows is None:
         return EffectiveSizes(float(curve.n_members), curve.n_non_members)
+    # Both limits and the staircase ask for the same sizes
+    kept: dict[float, EffectiveSizes] = curve.__dict__.setdefault("_effective_sizes", {})
+    if fpr not in kept:
+        kept[fpr] = _estimate_sizes(curve, curve.rows, fpr)
+    return kept[fpr]
+
+
+def _estimate_sizes(curve: Roc, units: Sides, fpr: float) -> EffectiveSizes:
+    """Estimate the effective numbers of the records of `units` for the rates at `fpr`."""
     # The rate that is asked for decides what counts as called, as the design effect depends on it
     at, share = split_vertex(curve, fpr)
     below = min(at + 1, len(curve.tp) - 1)
     members, others = (
         _design_effect(codes, rows, int(counts[at]), int(counts[below]), share)
         for codes, rows, counts in zip(
-            curve.rows.codes, curve.rows.records, (curve.tp, curve.fp), strict=True
+            units.codes, units.records, (curve.tp, curve.fp), strict=True
         )
     )
     # Rounded down, which is the conservative side; 1e-9 keeps whole numbers whole
-    return EffectiveSizes(
-        curve.n_members / members, max(1, int(curve.n_non_members / others + 1e-9))
-    )
+    size = max(1, int(curve.n_non_members / others + 1e-9))
+    # Attacks and groups with nearly the same number share what is computed of it, which else takes
+    # half as long again as all other numbers
+    if size < curve.n_non_members:
+        size = _keep_leading_digits(size)
+    return EffectiveSizes(curve.n_members / members, size)
+
+
+def _keep_leading_digits(size: int) -> int:
+    """Round a size of a thousand or more down to its seven leading binary digits.
+
+    It loses less than 1.6%, and 0.6% on average.
+
+    >>> _keep_leading_digits(1023), _keep_leading_digits(1039), _keep_leading_digits(100_000)
+    (1023, 1024, 99328)
+    """
+    step = 1 << max(0, size.bit_length() - 7) if size >= ROUNDED else 1
+    return size - size % step
 
 
 def kish_members(curve: Roc) -> float:
