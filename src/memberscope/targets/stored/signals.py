@@ -188,14 +188,7 @@ def read_signals(
         # Of the files as a whole: any change of them is another target
         digest=_hash_signal_files(source.files, named.number),
         unit=read_unit_names(_wanted_column(columns, unit, path), unit, path) if unit else None,
-        id_like=find_id_like_columns(
-            {
-                name: column
-                for name, column in columns.items()
-                if name not in (who, what, "id", "ids", *(real.columns if real else ()))
-                and not is_answer(name)
-            }
-        ),
+        id_like=_find_id_columns(columns, {who, what, *(real.columns if real else ())}),
         classes=labels.names,
         task="classification" if real is None else real.task,
         notes=_join_notes(
@@ -206,6 +199,18 @@ def read_signals(
         ),
         references=_build_references(source, named, answers, flags, path),
     )
+
+
+def _find_id_columns(
+    columns: Mapping[str, NDArray[Any]], taken: set[str | None]
+) -> tuple[IdLike, ...]:
+    """Find columns that look like people or documents, among those that are nothing else."""
+    rest = {
+        name: column
+        for name, column in columns.items()
+        if name not in (*taken, "id", "ids") and not is_answer(name)
+    }
+    return find_id_like_columns(rest)
 
 
 def _read_classes(
