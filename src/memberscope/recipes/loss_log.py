@@ -106,7 +106,7 @@ def make_xgboost_callback(log: LossLog) -> Any:
     """Make a callback for XGBoost's `train` or `fit`, which records after each tree or so."""
     import xgboost
 
-    class _Recorder(xgboost.callback.TrainingCallback):  # type: ignore[misc]
+    class _Recorder(xgboost.callback.TrainingCallback):
         def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
             log.record(model)
             return False
