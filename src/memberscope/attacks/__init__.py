@@ -36,8 +36,7 @@ from memberscope.attacks.custom import (
     wrap_attack,
 )
 from memberscope.attacks.influence import IHA, SelfInfluence
-from memberscope.attacks.lira import LiRA
-from memberscope.attacks.lira_proxy import ProxyLiRA
+from memberscope.attacks.lira import LiRA, ProxyLiRA
 from memberscope.attacks.lira_robust import RobustLiRA
 from memberscope.attacks.nasr import Nasr
 from memberscope.attacks.outputs import (

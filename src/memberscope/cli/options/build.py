@@ -11,14 +11,13 @@ from memberscope.cli.options.endpoint import build_endpoint_target, refuse_model
 from memberscope.cli.options.layout import build_table_layout, read_windows, refuse_horizon_alone
 from memberscope.cli.options.lookup import ROWS
 from memberscope.cli.options.mistakes import find_misspelt_name
-from memberscope.cli.options.released import build_released_subject, fit_recipe
 from memberscope.cli.options.table import Options
 from memberscope.cli.options.texts import build_text_subject, read_texts
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:
     from memberscope.auditing import Plan, Policy, Subject, Training
-    from memberscope.types import Access
+    from memberscope.types import Access, Recipe
 
 
 def build_plan(options: Options) -> Plan:
@@ -176,7 +175,7 @@ def build_training(options: Options, subject: Subject) -> Training | None:
             f"{options.references}. "
             f"Leave out --references."
         )
-    recipe = fit_recipe(with_precision(load_recipe(options.recipe), options.precision), subject)
+    recipe = _fit_recipe(with_precision(load_recipe(options.recipe), options.precision), subject)
     return Training(
         recipe,
         Execution(**_drop_missing(execution)),
@@ -229,7 +228,7 @@ def build_subject(options: Options) -> Subject:
     refuse_model_beside_endpoint(options)
     refuse_horizon_alone(options)
     if options.released:
-        return build_released_subject(options)
+        return _build_released_subject(options)
     if options.signals:
         if options.model:
             raise InputError("Expected a model or signals, got both. Leave one out.")
@@ -292,3 +291,43 @@ def build_subject(options: Options) -> Subject:
         notes=loaded.notes + read.notes,
         id_like=id_like,
     )
+
+
+def _build_released_subject(options: Options) -> Subject:
+    """Build the released table with the records that it was made from, and others.
+
+    Raises:
+        InputError: A model was named too, records were not, or a file cannot be read.
+    """
+    from memberscope.auditing import make_table_subject
+    from memberscope.targets import read_released
+
+    beside = next(
+        (name for name in ("model", "url", "signals") if getattr(options, name) is not None), None
+    )
+    if beside is not None:
+        raise InputError(
+            f"Expected a released table or a model, got --released and --{beside}. Leave one out."
+        )
+    if not (options.members and options.non_members):
+        raise InputError(
+            "Expected --members and --non-members for --released, got less. Give the records that "
+            "the table was made from, and others of the same kind."
+        )
+    target, members, non_members, notes = read_released(
+        options.released or "",
+        options.members,
+        options.non_members,
+        build_table_layout(options, None),
+        options.population,
+    )
+    return make_table_subject(target, members, non_members, notes=notes)
+
+
+def _fit_recipe(recipe: Recipe, subject: Subject) -> Recipe:
+    """Fit a recipe to the subject: what a generator returns becomes a table like the released one."""
+    from memberscope.recipes import TableRecipe
+    from memberscope.targets import ReleasedTable
+
+    target = subject.target
+    return TableRecipe(recipe, target) if isinstance(target, ReleasedTable) else recipe
