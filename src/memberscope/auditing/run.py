@@ -97,9 +97,8 @@ def _audit_with_store(
     for note in settled.notes:
         report(f"note: {note}", 1, 1)
     got = collect_audit_data(plan, first, stores[1], report)
-    member = got.subject.member
     # Once more, since duplicates may have been dropped
-    fprs = plan.resolvable_fprs(int((~member).sum()))
+    fprs = plan.resolvable_fprs(int((~got.subject.member).sum()))
     settings = EstimateSettings(
         fprs, plan.all_priors(), plan.confidence, plan.all_estimates, plan.claim_fprs()
     )
