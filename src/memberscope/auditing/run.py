@@ -99,9 +99,8 @@ def _audit_with_store(
     for note in settled.notes:
         report(f"note: {note}", 1, 1)
     got = collect_audit_data(plan, first, stores[1], report)
-    member = got.subject.member
     # Once more, since duplicates may have been dropped
-    fprs = plan.resolvable_fprs(int((~member).sum()))
+    fprs = plan.resolvable_fprs(int((~got.subject.member).sum()))
     settings = EstimateSettings(
         fprs, plan.all_priors(), plan.confidence, plan.all_estimates, plan.claim_fprs()
     )
@@ -114,10 +113,7 @@ def _audit_with_store(
     arrays = replace(arrays, vulnerability=collect_separations(plan, got, ranking), overlap=marked)
     # Estimate, control and judge; the first two need nothing of each other
     (estimates, by_unit), (controls, power) = run_beside(
-        lambda: (
-            _estimate_all_attacks(plan, got, arrays, ranking, settings, report),
-            estimate_by_unit(arrays, ranking, settings),
-        ),
+        lambda: _estimate_all_attacks(plan, got, arrays, ranking, settings, report),
         lambda: (
             _run_controls(plan, got, arrays, ranking),
             report_power(plan, ranking, settings.fprs),
@@ -202,16 +198,18 @@ def _estimate_all_attacks(
     ranking: Ranking,
     settings: EstimateSettings,
     report: Progress,
-) -> list[Estimate]:
-    """Estimate everything: the strongest attack at each level first, then each attack."""
+) -> tuple[list[Estimate], list[Estimate]]:
+    """Estimate everything: the strongest attack at each level first, then each attack.
+
+    The second list is of units.
+    """
     found = recompute_estimates(
         arrays, ranking, settings, lambda done, n: report("estimate", done, n)
     )
     # Only this thread reports, as the controls run in another one meanwhile
     report("control", 0, 1)
-    return found + estimate_one_run_epsilon(
-        plan, arrays, np.random.default_rng(got.streams["guesses"])
-    )
+    found += estimate_one_run_epsilon(plan, arrays, np.random.default_rng(got.streams["guesses"]))
+    return found, estimate_by_unit(arrays, ranking, settings)
 
 
 def _run_controls(
