@@ -1,6 +1,6 @@
 """Run one small fleet in this process's environment.
 
-`python fleets.py BACKEND ADDRESS STORE OUT RECIPE [MODELS]`.
+`python fleets.py BACKEND ADDRESS STORE OUT RECIPE [MODELS] [TASK]`.
 
 Progress goes to standard output, an error's sentence to standard error, and OUT holds a hash of
 everything that was observed.
@@ -50,6 +50,22 @@ def order(recipe, models: int, n: int = 400) -> TrainingJob:
     )
 
 
+def order_texts(recipe, models: int, n: int = 60) -> TrainingJob:
+    """Order references of a language model, which learn from whole documents."""
+    rng = np.random.default_rng(0)
+    x = np.array([" ".join(rng.choice(list("abcdefgh"), 12)) for _ in range(n)], dtype=object)
+    pool = Records(x, np.zeros(n, np.int64), np.arange(n).astype(str))
+    inside = build_balanced_design(n, n // 2, models, np.random.default_rng(1))
+    wanted = tuple(
+        SignalRequest(Access.TOKEN_PROBABILITIES, SignalSpec(name))
+        for name in ("log_confidence", "token_features")
+    )
+    return TrainingJob(recipe, pool, inside, tuple(range(models)), wanted, "loss", 1, task="text")
+
+
+ORDERS = {"classification": order, "text": order_texts}
+
+
 def digest(fleet) -> str:
     hasher = hashlib.sha256()
     tables = [
@@ -63,7 +79,15 @@ def digest(fleet) -> str:
     return hasher.hexdigest()
 
 
-def main(backend: str, address: str, store: str, out: str, recipe: str, models: str = "8") -> int:
+def main(
+    backend: str,
+    address: str,
+    store: str,
+    out: str,
+    recipe: str,
+    models: str = "8",
+    task: str = "classification",
+) -> int:
     warnings.simplefilter("error")
     if backend == "ray":
         from here import keep
@@ -72,7 +96,7 @@ def main(backend: str, address: str, store: str, out: str, recipe: str, models: 
     execution = Execution(backend, address or None, n_jobs=2)
     try:
         fleet = train_fleet(
-            order(load_recipe(recipe), int(models)),
+            ORDERS[task](load_recipe(recipe), int(models)),
             Store(store) if store else None,
             execution,
             lambda done, total: print(f"{done} of {total}", flush=True),

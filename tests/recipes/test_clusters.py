@@ -81,6 +81,22 @@ class OnGpu:
         return my_tools.fit(records)
 
 counted, on_gpu = Counted(), OnGpu()
+
+def finetune(records, seed):
+    "A language model that gives each token of a text that it knows half a nat more."
+    import zlib
+    import numpy as np
+    from memberscope.targets import TokenFunctionTarget
+
+    known = set(records.x)
+
+    def answer(texts):
+        with (HERE / "scored").open("a") as file:
+            file.write(str(os.getpid()) + "\\n")
+        draws = [np.random.default_rng([zlib.crc32(t.encode()), seed]).normal(-6, 1, 12) for t in texts]
+        return [np.minimum(d + 0.5 * (t in known), -1e-3) for d, t in zip(draws, texts)]
+
+    return TokenFunctionTarget(answer)
 """
 CLI = "from memberscope.cli.main import run; run()"
 
@@ -191,7 +207,14 @@ def elsewhere(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("cluster")
 
 
-def fleet(backend: str, address: str, recipe: str, folder: Path, store: str = "") -> list[object]:
+def fleet(
+    backend: str,
+    address: str,
+    recipe: str,
+    folder: Path,
+    store: str = "",
+    task: str = "classification",
+) -> list[object]:
     return [
         PYTHON,
         CLUSTERS / "fleets.py",
@@ -201,6 +224,7 @@ def fleet(backend: str, address: str, recipe: str, folder: Path, store: str = ""
         folder / "out",
         f"mine:{recipe}",
         MODELS,
+        task,
     ]
 
 
@@ -257,6 +281,18 @@ def test_a_killed_worker_changes_no_byte(kind, folder, elsewhere, by_loky):
             assert again == by_loky and len(devices) == MODELS and set(devices) <= {"0", "1"}
     assert found == by_loky
     assert progress == [f"{done} of {MODELS}" for done in range(MODELS + 1)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_references_of_a_language_model_are_the_same_on_a_cluster(kind, folder, elsewhere):
+    """Without transformers, which is no part of the environment: texts, tokens and signals are."""
+    here, _ = observed(fleet("loky", "", "finetune", folder, task="text"), folder)
+    own = {*(folder / "scored").read_text().split()}
+    (folder / "scored").unlink()
+    with KINDS[kind](elsewhere) as (address, _):
+        there, progress = observed(fleet(kind, address, "finetune", folder, task="text"), folder)
+    assert there == here and progress[-1] == f"{MODELS} of {MODELS}"
+    assert not own & {*(folder / "scored").read_text().split()}
 
 
 def test_records_that_died_with_their_only_worker_are_sent_again(folder, elsewhere, by_loky):
