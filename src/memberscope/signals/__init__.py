@@ -20,10 +20,10 @@ from memberscope.signals.measured import (
     is_measured,
     with_query_budget,
 )
-from memberscope.signals.output_quality import measure_output_quality
 from memberscope.signals.reduce import (
     SignalRequest,
     arrange_labels,
+    measure_output_quality,
     reduce_outputs,
     restrict_to_access,
 )

@@ -67,6 +67,11 @@ class LiRALabels:
         return name_variant("lira_labels", self.mode, self.variance, *others)
 
     @property
+    def log_ratio(self) -> bool:
+        """True online, where models trained with the record are modelled too."""
+        return self.mode == "online"
+
+    @property
     def needs(self) -> Needs:
         """Two reference models on each side that is modelled, so that a variance can be estimated."""
         least = (2, 2) if self.mode == "online" else (0, 2)
@@ -108,6 +113,8 @@ class RobustLiRALabels:
     """
 
     version: ClassVar[int] = 1
+    # Its scores are log likelihood ratios
+    log_ratio: ClassVar[bool] = True
 
     @property
     def name(self) -> str:

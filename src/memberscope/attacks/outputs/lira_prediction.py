@@ -68,6 +68,11 @@ class LiRAPrediction:
         return name_variant("lira_prediction", self.mode, self.variance, *others)
 
     @property
+    def log_ratio(self) -> bool:
+        """True online, where models trained with the record are modelled too."""
+        return self.mode == "online"
+
+    @property
     def needs(self) -> Needs:
         """Two reference models on each side that is modelled, so that a variance can be estimated."""
         return build_output_needs("prediction", (2, 2) if self.mode == "online" else (0, 2))

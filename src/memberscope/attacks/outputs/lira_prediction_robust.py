@@ -51,6 +51,8 @@ class RobustLiRAPrediction:
     """
 
     version: ClassVar[int] = 1
+    # Its scores are log likelihood ratios
+    log_ratio: ClassVar[bool] = True
 
     @property
     def name(self) -> str:

@@ -87,6 +87,11 @@ class LiRASeries:
         return name_variant("lira_series", self.mode, self.variance, *others)
 
     @property
+    def log_ratio(self) -> bool:
+        """True online, where models trained with the record are modelled too."""
+        return self.mode == "online"
+
+    @property
     def needs(self) -> Needs:
         """Two reference models on each side that is modelled, so that a variance can be estimated."""
         return build_output_needs(

@@ -183,18 +183,7 @@ def sweep_defences(
     allow the canaries.
     """
     report = progress or (lambda stage, done, total: None)
-    task = read_target_facts(subject.target).task
-    if task == "text":
-        raise InputError(
-            "Expected a model of classes or of real outputs to compare defences, got a language "
-            "model. Audit each fine-tune by itself, and compare the results with memberscope compare."
-        )
-    plan = fit_plan_to_task(plan, task)
-    # The gap attack says which classes are right, and so gives each row its accuracy
-    if task == "classification" and "gap" not in plan.attacks:
-        raise InputError(
-            "Expected the attack gap among those of the sweep, got others. Add it to --attacks."
-        )
+    plan = _fit_sweep_plan(plan, subject.target)
     # Duplicates go before canaries are planted, whose copies are wanted
     subject, _ = settle_units(subject, drop=plan.drop_overlap)
     if plan.drop_overlap:
@@ -238,7 +227,7 @@ def sweep_defences(
                     attacks=list_full_set(
                         own.threat.access,
                         (*own.attacks, *(policy.require if policy else ())),
-                        task,
+                        plan.task,
                     ),
                 )
                 again = _attack_twice(
@@ -262,6 +251,27 @@ def sweep_defences(
     report("defences", len(recipes), len(recipes))
     rows = [_build_choice_row(choice, tried[choice.trains], shown) for choice in choices]
     return build_frontier(bare, policy, rows, shown)
+
+
+def _fit_sweep_plan(plan: Plan, target: Target) -> Plan:
+    """Fit the plan of a sweep to the task of its target.
+
+    Raises:
+        InputError: Defences of this task are not compared, or the attack gap is missing.
+    """
+    task = read_target_facts(target).task
+    if task in ("text", "table"):
+        raise InputError(
+            "Expected a model of classes or of real outputs to compare defences, got "
+            f"{'a language model' if task == 'text' else 'a released table'}. Audit each one by "
+            "itself, and compare the results with memberscope compare."
+        )
+    # The gap attack says which classes are right, and so gives each row its accuracy
+    if task == "classification" and "gap" not in plan.attacks:
+        raise InputError(
+            "Expected the attack gap among those of the sweep, got others. Add it to --attacks."
+        )
+    return fit_plan_to_task(plan, task)
 
 
 def _is_own_level(limit: str | None) -> TypeGuard[str]:

@@ -12,7 +12,6 @@ from memberscope.cli.history.keep import choose_history, keep_audit
 from memberscope.cli.options.commands import take_audit_options
 from memberscope.cli.options.lookup import choose_out_folder
 from memberscope.errors import InputError
-from memberscope.facts import read_target_facts
 
 if TYPE_CHECKING:
     from memberscope.auditing import Plan
@@ -47,6 +46,7 @@ def _run_sweep(options: Options) -> Frontier:
         sweep_defences,
     )
     from memberscope.cli.options.build import build_subject, build_training
+    from memberscope.facts import read_target_facts
     from memberscope.reports import print_frontier, show_progress, write_frontier
     from memberscope.signals import Store
 

@@ -17,6 +17,7 @@ from memberscope.errors import InputError
 
 if TYPE_CHECKING:
     from memberscope.auditing import Plan, Policy, Subject, Training
+    from memberscope.targets import LoadedTarget
     from memberscope.types import Access, Recipe
 
 
@@ -214,10 +215,8 @@ def build_subject(options: Options) -> Subject:
     from memberscope.auditing import make_output_subject, make_signals_subject, make_subject
     from memberscope.facts import read_target_facts
     from memberscope.targets import (
-        TrustSettings,
         build_pair,
         holds_token_signals,
-        load_target,
         read_class_names,
         read_signals,
         read_tables,
@@ -257,19 +256,7 @@ def build_subject(options: Options) -> Subject:
             "--non-members, got neither. "
             "Try `memberscope demo` or `memberscope init`."
         )
-    trust = TrustSettings(bool(options.trust_code), options.trust_types or ())
-    if options.url:
-        loaded = build_endpoint_target(options)
-    else:
-        loaded = load_target(
-            options.model or "",
-            factory=options.factory,
-            trust=trust,
-            device=options.device,
-            outputs=options.outputs,
-            task=options.task,
-            long=options.long,
-        )
+    loaded = _load_named_target(options)
     task = read_target_facts(loaded.target).task
     if task == "text":
         return build_text_subject(options, loaded)
@@ -290,6 +277,27 @@ def build_subject(options: Options) -> Subject:
         class_names=names,
         notes=loaded.notes + read.notes,
         id_like=id_like,
+    )
+
+
+def _load_named_target(options: Options) -> LoadedTarget:
+    """Load the model that the options name, or reach the server.
+
+    Raises:
+        InputError: It cannot be loaded or reached.
+    """
+    from memberscope.targets import TrustSettings, load_target
+
+    if options.url:
+        return build_endpoint_target(options)
+    return load_target(
+        options.model or "",
+        factory=options.factory,
+        trust=TrustSettings(bool(options.trust_code), options.trust_types or ()),
+        device=options.device,
+        outputs=options.outputs,
+        task=options.task,
+        long=options.long,
     )
 
 
