@@ -134,7 +134,7 @@ def folder(tmp_path_factory):
 
 
 MISTAKES = [
-    ("audit", 2, "Expected --signals FILE, or --model or --url with --members and --non-members"),
+    ("audit", 2, "Expected --signals FILE, or --model, --url or --released with --members"),
     (f"audit {FOREST} --members trian.csv --non-members holdout.csv", 2, "got 'trian.csv', which is not there. Check the path"),
     (f"audit --model forrest.pkl --trust-code {DATA}", 2, "got 'forrest.pkl', which is not there"),
     (f"audit {FOREST} --members train.csv", 2, "with --members and --non-members"),
@@ -172,9 +172,9 @@ MISTAKES = [
     (f"audit --model mine:unfitted {DATA}", 2, "Fit it before the audit"),
     (f"audit --model mine:sick {DATA}", 2, "got NaN or infinity for 120 of 120 records, first record 'train:0'"),
     (f"audit --model mine:many {DATA}", 2, "Expected 2 columns of probabilities, got 3"),
-    (f"audit --model regressor.pkl --trust-code {DATA}", 2, "(?i)regress"),
+    (f"audit --model regressor.pkl --trust-code {DATA} --task ranking", 2, "Expected task"),
     (f"audit --model clusters.pkl --trust-code {DATA}", 2, "(?i)cluster"),
-    (f"audit --model several.pkl --trust-code {DATA}", 2, "(?i)one label a record"),
+    (f"audit --model several.pkl --trust-code {DATA}", 2, "true values of 2 outputs as the model answers, got 1"),
     (f"audit --model cut.onnx {DATA}", 2, "cut.onnx"),
     (f"audit --model cut.skops {DATA}", 2, "complete skops file, got cut.skops"),
     (f"audit --model model.h5 {DATA}", 2, "got 'model.h5'. Convert it"),

@@ -101,16 +101,39 @@ def build_logit_reader(evidence: Evidence) -> Convert:
     [[1.386294, 1.386294]]
     """
     stored = evidence.target if evidence.references is None else evidence.references
-    return partial(_read_true_logits, find_resolution(stored))
+    least = find_resolution(stored)
+    own = _find_floor(np.asarray(evidence.target[:, 0, :], dtype=np.float64), least)
+    floors = np.empty((evidence.n_references, 1, 1))
+    for model in range(evidence.n_references):
+        assert evidence.references is not None
+        answers = np.asarray(evidence.references[model, :, 0, :], dtype=np.float64)
+        floors[model] = _find_floor(answers, least)
+    return partial(_read_true_logits, own, floors)
 
 
-def _read_true_logits(resolution: float, outputs: Floats, truth: Floats) -> Floats:
-    """Read log p - log(1 - p) of each true label, where 0 and 1 are read as half a rounding step.
+def _find_floor(outputs: Floats, least: float) -> float:
+    """Find what a probability of 0 is read as among answers (n, k) of one model.
 
-    Rounded and summed as for a class, so that one label gives what a class of two gives.
+    Half the smallest positive probability of a label or of its absence, as for classes: trees count
+    in votes, and servers round. What is as near to 0 or 1 as `least`, the resolution of the numbers,
+    counts as 0 or 1.
+
+    >>> _find_floor(np.array([[0.0, 0.8]]), 1e-9)
+    0.1
     """
+    both = np.concatenate([outputs, 1.0 - outputs])
+    return 0.5 * round(float(both[both > 2 * least].min()), 12)
+
+
+def _read_true_logits(own: float, floors: Floats, outputs: Floats, truth: Floats) -> Floats:
+    """Read log p - log(1 - p) of each true label; a probability of 0 is read as the model's floor.
+
+    That is `own` of the target's answers (n, k), and `floors` (m, 1, 1) of those of the references
+    (m, b, k). Rounded and summed as for a class, so that one label gives what a class of two gives.
+    """
+    floor = floors if outputs.ndim == 3 else own
     positive = truth > 0.5
     right = np.where(positive, outputs, 1.0 - outputs)
     wrong = round_to_40_bits(np.where(positive, 1.0 - outputs, outputs))
-    logit: Floats = np.log(np.maximum(right, resolution)) - np.log(np.maximum(wrong, resolution))
+    logit: Floats = np.log(np.maximum(right, floor)) - np.log(np.maximum(wrong, floor))
     return logit

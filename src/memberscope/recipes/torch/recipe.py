@@ -11,6 +11,7 @@ import numpy as np
 
 from memberscope._own_code import digest_source, pickle_by_value
 from memberscope.errors import InputError
+from memberscope.frames import as_numpy
 from memberscope.recipes.dp_accounting import Proof, prove_epsilon
 from memberscope.recipes.torch.engines.choice import choose_engine_settings, select_engine
 from memberscope.recipes.torch.task import (
@@ -137,9 +138,11 @@ class TorchRecipe(TorchSettings):
                 )
         # A module does not show that it returns no classes
         known: dict[str, Any] = {}
-        if self.loss == "label_cross_entropy" or (pool.y.ndim > 1 and pool.y.dtype.kind != "f"):
+        truth = as_numpy(pool.y)
+        own, real = callable(self.loss), truth.dtype.kind == "f"
+        if self.loss == "label_cross_entropy" or (own and truth.ndim > 1 and not real):
             known = {"task": "multilabel", "outputs": "logits"}
-        elif self.loss == "squared_error" or pool.y.dtype.kind == "f":
+        elif self.loss == "squared_error" or (own and real):
             known = {"task": "regression"}
         return (TorchTarget(module.eval(), device=self.device, **known) for module in modules)
 

@@ -229,7 +229,7 @@ def build_tensors(recipe: TorchSettings, pool: Records, module: Any) -> tuple[An
         x = x.double() if recipe.precision == "float64" else x.float()
     y = as_numpy(pool.y)
     # True numbers, and several labels, keep their columns; classes are one whole number
-    if y.dtype.kind == "f":
+    if y.dtype.kind == "f" and recipe.takes_outputs:
         numbers = torch.from_numpy(np.ascontiguousarray(y))
         numbers = numbers.double() if recipe.precision == "float64" else numbers.float()
         return x.to(recipe.device), numbers.to(recipe.device)
