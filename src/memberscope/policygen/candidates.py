@@ -54,6 +54,7 @@ from memberscope.policygen.guard_evidence import (
     format_rate_percent,
 )
 from memberscope.reports import read_verified, read_verified_frontier
+from memberscope.types import OUTPUT_TASKS
 
 
 def read_evidence(path: Path, *, accept_limited: bool = False) -> GuardEvidence:
@@ -96,7 +97,8 @@ def choose_served_outputs(evidence: GuardEvidence) -> GuardChoice:
         return GuardChoice(good, 0, f"{good.restrict} meets every limit: {words}.")
     least = select_evidence_rules(evidence.task).least
     # Labels are the most restrictive outputs: what they do not meet, nothing does
-    last = next(entry for entry in evidence.candidates if entry.restrict == LABEL)
+    labels = (entry for entry in evidence.candidates if entry.restrict == LABEL)
+    last = next(labels, evidence.candidates[-1])
     # Outputs that lack only attacks can still be decided by another audit, unless labels leak
     short = next((entry for entry in evidence.candidates if entry.is_short), None)
     if short is not None and last.outcome != "breaks":
@@ -296,9 +298,13 @@ def _list_result_gaps(
             f"{used}. Audit with --recipe and "
             f"--references {plan.policy.references}, or add --accept-limited."
         )
-    if not labels.bounds and not found:
+    # Numbers have no labels beneath them to fall back on
+    real = plan.task in OUTPUT_TASKS
+    measured = any(level.bounds for level in levels.values()) if real else bool(labels.bounds)
+    if not measured and not found:
         found.append(
-            "Labels alone were not measured: no attack ran there. Audit again without --attacks."
+            f"{'The answers' if real else 'Labels alone'} were not measured: no attack ran there. "
+            "Audit again without --attacks."
         )
     return found
 
@@ -398,6 +404,7 @@ def build_frontier_evidence(frontier: Frontier, bare: Result, file: Path) -> Gua
         tuple(gaps),
         tuple(notes),
         fitted=fitted,
+        task=frontier.plan.task,
     )
 
 
@@ -464,6 +471,9 @@ def _list_frontier_gaps(frontier: Frontier, bare: Result, served: list[FrontierR
             f"The policy says nothing of {format_rate_percent(frontier.fpr)} false positives, the "
             "least that was told. Give more records."
         )
+    # Numbers have no labels beneath them to fall back on
+    if frontier.plan.task in OUTPUT_TASKS:
+        return found
     if not bare.diagnostics.searches:
         found.append(
             "Labels alone were not searched. Run the sweep with the attack boundary and "

@@ -9,7 +9,7 @@ from typing import Any
 from memberscope.auditing import Result
 from memberscope.outputs import LABEL, NONE, shorten_defence_name
 from memberscope.policygen.guard_evidence import Outputs
-from memberscope.types import Access, Task, ThreatModel
+from memberscope.types import OUTPUT_TASKS, Access, Task, ThreatModel
 
 VOCABULARY = 1 << 16  # tokens of a usual one, of which top:k shows few
 
@@ -39,6 +39,8 @@ def select_evidence_rules(task: Task) -> EvidenceRules:
     >>> select_evidence_rules("text").least
     'generated texts'
     """
+    if task in OUTPUT_TASKS:
+        return _OUTPUTS
     return _TEXTS if task == "text" else _CLASSIFIERS
 
 
@@ -116,6 +118,23 @@ def _list_text_gaps(result: Result, is_measured: bool) -> list[str]:
     ]
 
 
+def _name_output_level(
+    threat: ThreatModel, serves: Outputs, endpoint: Mapping[str, Any]
+) -> tuple[str, Outputs] | None:
+    """Name the outputs of a level of a model that predicts numbers or several labels."""
+    if threat.access != Access.PREDICTION:
+        return None
+    return shorten_defence_name(threat.restriction or NONE), serves
+
+
+_OUTPUTS = EvidenceRules(
+    "the most restricted answers",
+    None,
+    lambda result, endpoint: endpoint.get("outputs", "probabilities"),
+    _name_output_level,
+    _count_text_queries,
+    lambda result, is_measured: [],
+)
 _CLASSIFIERS = EvidenceRules(
     "labels", None, _find_class_outputs, _name_class_level, _count_searched, _list_label_gaps
 )

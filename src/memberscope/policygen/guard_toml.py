@@ -19,7 +19,7 @@ from memberscope.policygen.guard_evidence import (
     MeasuredBound,
     format_rate_percent,
 )
-from memberscope.types import Task
+from memberscope.types import OUTPUT_TASKS, Task
 
 # A budget of queries about a record is full again after so long; an audit's attackers got theirs
 # once
@@ -131,8 +131,10 @@ def _draft_serving(evidence: GuardEvidence, chosen: Candidate, template: str | N
     if said["protocol"] != "json":
         said = {name: value for name, value in said.items() if name != "path"}
     said = {"outputs": chosen.outputs, **said}
+    if evidence.task in OUTPUT_TASKS:
+        said = {"task": evidence.task, **said}
     # The guard needs the number of classes, by name or by count
-    if "classes" not in said:
+    elif "classes" not in said:
         said = {**said, "n_classes": said.get("n_classes", evidence.n_classes)}
     if said["protocol"] == "json":
         body = template or said.get("body")

@@ -28,6 +28,7 @@ from memberscope.guard.policy.tables import (
     TelemetryConfig,
     UpstreamsConfig,
 )
+from memberscope.outputs import NONE, check_restriction, parse_restriction
 from memberscope.outputs.texts import is_text_defence
 
 
@@ -73,6 +74,8 @@ class GuardPolicy(PolicyTable):
             )
         if self.serving.protocol == "openai":
             self._check_texts()
+        else:
+            self._check_task()
         if self.monitor.socket is not None and self.state.redis is not None:
             raise ValueError(
                 "Expected socket in [monitor] without [state] redis, got both: workers that share "
@@ -107,6 +110,25 @@ class GuardPolicy(PolicyTable):
                 f"Expected kind text in [monitor] with protocol openai, got {self.monitor.kind}. "
                 'Write kind = "text".'
             )
+
+    def _check_task(self) -> None:
+        """Check that each restriction is for answers of the served model's task.
+
+        Raises:
+            ValueError: One is for answers of another kind.
+        """
+        named = [entry.restrict for entry in (*self.clients, self.default)]
+        # The usual way to coarsen is for classes, and counts only where an alarm may coarsen
+        respond = self.respond
+        words = (respond.volume, respond.probing, respond.boundary, respond.coverage)
+        named += [respond.coarsen] if "coarsen" in words else []
+        for name in named:
+            if name == NONE:
+                continue
+            try:
+                check_restriction(parse_restriction(name), self.serving.task)
+            except InputError as error:
+                raise ValueError(str(error)) from None
 
     @property
     def longest_refill(self) -> float:

@@ -204,6 +204,7 @@ class ServingConfig(PolicyTable):
     body: str | None = None
     answer: str | None = None
     outputs: Literal["labels", "probabilities", "logits"] = "probabilities"
+    task: Literal["classification", "regression", "multilabel", "forecast"] = "classification"
     classes: tuple[str, ...] | None = None
     n_classes: int | None = None
     columns: tuple[str, ...] = ()
@@ -253,6 +254,7 @@ class ServingConfig(PolicyTable):
         """
         about = ("path", "body", "answer", "classes", "n_classes", "columns", "also")
         given = [key for key in about if getattr(self, key)]
+        given += ["task"] if self.task != "classification" else []
         if given or self.outputs != "probabilities":
             raise ValueError(
                 f"Expected no {given[0] if given else 'outputs'} with protocol openai, whose "
@@ -296,7 +298,7 @@ class ServingConfig(PolicyTable):
 
     def endpoint(self, url: str, model_name: str | None = None) -> Endpoint:
         """Declare the endpoint as an audit of the same server does."""
-        keys = ("protocol", "body", "answer", "outputs", "classes", "n_classes", "columns")
+        keys = ("protocol", "body", "answer", "outputs", "classes", "n_classes", "columns", "task")
         return Endpoint(
             url,
             model_name=model_name or self.model_name or "model",

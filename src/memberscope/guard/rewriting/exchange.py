@@ -24,6 +24,7 @@ from memberscope.guard.hashing.canonical import (
 )
 from memberscope.guard.policy.tables import ServingConfig
 from memberscope.guard.refused import RequestRefused
+from memberscope.guard.rewriting.number_answers import NumberForm, defend_numbers
 from memberscope.guard.rewriting.request_caps import RequestCaps
 from memberscope.guard.rewriting.request_parser import (
     CAPS,
@@ -71,7 +72,7 @@ class Answer:
 
     `outputs` (n, k), or labels (n, 1), and the rest that may pass: for v2 further tensors and what
     the answer says of itself, else values with their paths. `single` is the shape of one record's
-    answer where the server gave one score for two classes.
+    answer where the server gave one score for two classes, and `form` that of predicted numbers.
     """
 
     outputs: Floats
@@ -80,6 +81,7 @@ class Answer:
     says: tuple[tuple[str, str], ...] = ()
     kept: tuple[tuple[tuple[Step, ...], Any], ...] = ()
     single: tuple[int, ...] | None = None
+    form: NumberForm | None = None
 
 
 @dataclass(frozen=True)
@@ -224,6 +226,7 @@ class Exchange:
                 read_answer_outputs(listed, self.declared, n),
                 kept=self._pick_kept(document),
                 single=find_single_shape(listed, self.declared),
+                form=self._find_form(listed),
             )
         name, values, beside = read_v2_tensors(document, self.serving.answer, self.serving.also)
         return Answer(
@@ -232,7 +235,14 @@ class Exchange:
             tuple(beside),
             tuple(copy_answer_metadata(document).items()),
             single=find_single_shape(values, self.declared),
+            form=self._find_form(values),
         )
+
+    def _find_form(self, answers: Any) -> NumberForm | None:
+        """Find the form of predicted numbers; None where answers are about classes."""
+        if self.declared.level != "numbers" or not len(answers):
+            return None
+        return NumberForm.of(answers)
 
     def _pick_kept(self, document: Any) -> tuple[tuple[tuple[Step, ...], Any], ...]:
         """Pick the further values of an answer that pass; one that is not there is left out."""
@@ -248,13 +258,21 @@ class Exchange:
         Where classes are hidden, only those in `told` are written.
         """
         if self.serving.protocol == "v2":
-            tensor = write_tensor_answer(answer.name, outputs, told, signal, self.declared)
+            tensor = (
+                write_tensor_answer(answer.name, outputs, told, signal, self.declared)
+                if answer.form is None
+                else answer.form.write_tensor(answer.name, outputs)
+            )
             if answer.single is not None and told is None and signal != "labels":
                 tensor |= write_single_scores(outputs, self.declared, answer.single, tensor=True)
             return orjson.dumps(
                 {**dict(answer.says), "outputs": [tensor, *answer.beside]}, option=NUMPY
             )
-        found = write_plain_answers(outputs, told, signal, self.declared)
+        found = (
+            write_plain_answers(outputs, told, signal, self.declared)
+            if answer.form is None
+            else answer.form.write(outputs)
+        )
         if answer.single is not None and told is None and signal != "labels":
             found = write_single_scores(outputs, self.declared, answer.single)["data"]
         document = build_document(self.path, found[0] if self.alone else found)
@@ -270,11 +288,15 @@ class Exchange:
             InputError: The defence cannot be applied to it.
         """
         document = _load_answer(body)
-        if n == 1 and not self.serving.also:
+        if n == 1 and not self.serving.also and self.declared.level != "numbers":
             alone = self._answer_single(document, defence)
             if alone is not None:
                 return alone
         answer = self._read_document(document, n)
+        if answer.form is not None:
+            outputs = defend_numbers(answer.outputs, self.serving.outputs, defence)
+            # There is no class for the monitor to watch
+            return self.write(answer, outputs, None, "numbers"), np.zeros(n, dtype=np.int64)
         outputs, signal = _defend_answer_outputs(answer.outputs, self.declared, defence)
         # Labels hide no class: there is only one to show
         told = None if signal == "labels" else list_visible_classes(outputs)
@@ -319,7 +341,10 @@ class Exchange:
         Raises:
             TargetError: It cannot be read, or is not about n records.
         """
-        return find_answered_classes(self.read(body, n).outputs, self.declared.level)
+        found = self.read(body, n)
+        if found.form is not None:
+            return np.zeros(n, dtype=np.int64)
+        return find_answered_classes(found.outputs, self.declared.level)
 
     def tops(self, body: bytes, n: int) -> Ints:
         """Read the top classes (n,) of an answer that passes as it is, -1 where unreadable."""

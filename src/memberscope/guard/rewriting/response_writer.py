@@ -36,7 +36,7 @@ def read_answer_outputs(answers: Any, declared: DeclaredOutputs, n: int) -> Floa
             f"Expected {n} answers from the server, got another number. Correct answer under "
             "[serving] in the policy."
         )
-    if declared.n_classes is None:
+    if declared.n_classes is None and declared.level != "numbers":
         declared = _declare_n_classes(declared, _count_answer_classes(answers, declared))
     return parse_outputs(answers, declared)
 
@@ -141,7 +141,7 @@ def find_single_shape(answers: Any, declared: DeclaredOutputs) -> tuple[int, ...
     >>> find_single_shape([[0.2, 0.8]], DeclaredOutputs(n=2)) is None
     True
     """
-    if declared.level == "labels" or not len(answers):
+    if declared.level in ("labels", "numbers") or not len(answers):
         return None
     first = answers[0]
     if isinstance(first, int | float | np.number):
