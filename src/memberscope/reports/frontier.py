@@ -119,6 +119,7 @@ def render_frontier(frontier: Frontier) -> str:
     )
     text = environment.from_string(read_template("frontier.html.j2")).render(
         frontier=frontier,
+        quality=_name_quality(frontier),
         tone=_choose_tone(frontier),
         cards=_build_summary_cards(frontier),
         pictures=[_build_picture(frontier, "worst"), _build_picture(frontier, "average")],
@@ -126,6 +127,11 @@ def render_frontier(frontier: Frontier) -> str:
         style=Markup(style),
     )
     return str(text)
+
+
+def _name_quality(frontier: Frontier) -> str:
+    """Name what a choice is measured by beside its leakage: accuracy, of classes."""
+    return lookup.FIDELITY_WORDS[frontier.plan.task].right
 
 
 def _number_rows(frontier: Frontier) -> dict[str, int]:
@@ -178,8 +184,8 @@ def _build_card(
     return SummaryCard(
         label,
         describe_defence(row.name),
-        f"{share} of {where} found at {format_percentage(fpr)} false positives; test accuracy "
-        f"{_format_cell(row.accuracy)}",
+        f"{share} of {where} found at {format_percentage(fpr)} false positives; test "
+        f"{_name_quality(frontier)} {_format_cell(row.accuracy)}",
     )
 
 
@@ -244,7 +250,10 @@ def _build_picture(frontier: Frontier, axis: str) -> dict[str, object]:
     # Leakage starts at zero, so that half of it looks like half
     x_range = (0.0, min(1.0, 1.08 * max(entry.high for _, entry in shown) + 0.01))
     numbers = _number_rows(frontier)
-    dots = [_build_dot(row, entry, x_range, y_range, numbers[row.name]) for row, entry in shown]
+    words = _name_quality(frontier)
+    dots = [
+        _build_dot(row, entry, x_range, y_range, numbers[row.name], words) for row, entry in shown
+    ]
     return {
         "axis": axis,
         "fpr": shown[0][1].fpr,
@@ -271,8 +280,9 @@ def _build_dot(
     x_range: tuple[float, float],
     y_range: tuple[float, float],
     number: int,
+    quality: str,
 ) -> PlottedChoice:
-    """Build one choice's place, limits and words."""
+    """Build one choice's place, limits and words; `quality` names what is up."""
     assert row.accuracy is not None
     return PlottedChoice(
         number=number,
@@ -284,7 +294,7 @@ def _build_dot(
         y_low=_scale_y(row.accuracy.low, y_range),
         y_high=_scale_y(row.accuracy.high, y_range),
         good=row.average is not None and not row.dominated_by,
-        title=f"{describe_defence(row.name)}: test accuracy {_format_cell(row.accuracy)}, "
+        title=f"{describe_defence(row.name)}: test {quality} {_format_cell(row.accuracy)}, "
         f"members found {_format_cell(entry)}",
     )
 
@@ -349,11 +359,11 @@ def _build_frontier_table(frontier: Frontier) -> Table:
     """Build the table with one row a choice; those that no other one beats are marked."""
     confidence = format_percentage(frontier.plan.confidence)
     table = Table(
-        title=f"Accuracy, and members found by an attacker who knows the defence ({confidence} intervals)",
+        title=f"{_name_quality(frontier).capitalize()}, and members found by an attacker who knows the defence ({confidence} intervals)",
         title_justify="left",
     )
     table.add_column("defence", overflow="fold")
-    table.add_column("accuracy")
+    table.add_column(_name_quality(frontier))
     table.add_column(f"found on average at {format_percentage(frontier.fpr)}")
     worst = "" if frontier.canary_fpr is None else f" at {format_percentage(frontier.canary_fpr)}"
     table.add_column(f"found in the worst case{worst}")
@@ -369,7 +379,8 @@ def _build_frontier_table(frontier: Frontier) -> Table:
     table.caption = (
         "Members that the strongest attack finds at so many false positives. If the attacker does not "
         "know the defence: the same two numbers, average and worst case. "
-        "* no other choice is at least as good in accuracy, average and worst case"
+        f"* no other choice is at least as good in {_name_quality(frontier)}, average and worst "
+        "case"
     )
     table.caption_justify = "left"
     return table

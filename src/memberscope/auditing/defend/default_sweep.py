@@ -5,7 +5,7 @@ from __future__ import annotations
 from memberscope.defences import expand_sweep, parse_defence
 from memberscope.errors import InputError
 from memberscope.recipes import SklearnRecipe, TorchRecipe
-from memberscope.types import Recipe
+from memberscope.types import OUTPUT_TASKS, Recipe, Task
 
 # One of each kind: in the loss, the training, its end, the outputs, and the labels alone
 TORCH_DEFENCES = (
@@ -20,13 +20,23 @@ TORCH_DEFENCES = (
 )
 SKLEARN_DEFENCES = ("depth:2|4|8", "leaf_size:10|50", "top:1", "label")
 OUTPUT_DEFENCES = ("memguard:1", "top:1", "label")
+# Of numbers, whatever their unit, and of several labels
+NUMBER_DEFENCES = ("digits:2", "digits:1")
+LABEL_DEFENCES = ("decimals:1", "labels:0.5")
 MOST_CANARIES = 240
 # One canary of each kind to so many records: more would change what the model learns.
 RECORDS_A_CANARY = 30
 
 
-def choose_default_defences(recipe: Recipe) -> tuple[str, ...]:
-    """Choose the defences to compare where none are named: those that `recipe` can have."""
+def choose_default_defences(recipe: Recipe, task: Task = "classification") -> tuple[str, ...]:
+    """Choose the defences to compare where none are named: those that `recipe` can have.
+
+    >>> choose_default_defences(lambda records, seed: None, "regression")
+    ('digits:2', 'digits:1')
+    """
+    if task in OUTPUT_TASKS:
+        outputs = LABEL_DEFENCES if task == "multilabel" else NUMBER_DEFENCES
+        return (*_choose_training_defences(recipe), *outputs)
     if isinstance(recipe, TorchRecipe):
         return TORCH_DEFENCES
     if isinstance(recipe, SklearnRecipe):
@@ -36,6 +46,15 @@ def choose_default_defences(recipe: Recipe) -> tuple[str, ...]:
             "label",
         )
     return OUTPUT_DEFENCES
+
+
+def _choose_training_defences(recipe: Recipe) -> tuple[str, ...]:
+    """Choose the defences of training that need no classes."""
+    if isinstance(recipe, TorchRecipe):
+        return ("l2:0.001", "dropout:0.5")
+    if isinstance(recipe, SklearnRecipe):
+        return tuple(name for name in SKLEARN_DEFENCES[:2] if _is_applicable(name, recipe))
+    return ()
 
 
 def choose_default_canaries(n_records: int) -> int:

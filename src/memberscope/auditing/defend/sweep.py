@@ -53,7 +53,7 @@ from memberscope.defences import BehindOutputs, Defended, expand_sweep, parse_de
 from memberscope.errors import InputError, MemberscopeError
 from memberscope.facts import read_recipe_facts, read_target_facts
 from memberscope.frames import choose_rows
-from memberscope.outputs import Chain, parse_restriction
+from memberscope.outputs import Chain, check_restriction, parse_restriction
 from memberscope.recipes import (
     COPY,
     GROUP,
@@ -194,6 +194,10 @@ def sweep_defences(
         for name in expand_sweep(("none", *wish.names))
     ]
     choices = list({choice.name: choice for choice in every}.values())
+    # Before anything is trained
+    for choice in choices:
+        if choice.restriction is not None:
+            check_restriction(parse_restriction(choice.restriction), plan.task)
     # Choices that differ only in outputs share one training
     recipes = {choice.trains: choice.recipe(training.recipe) for choice in choices}
     training = replace(

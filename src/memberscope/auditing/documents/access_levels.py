@@ -21,6 +21,7 @@ from memberscope.outputs import (
     Chain,
     Rounding,
     TopK,
+    check_restriction,
     derive_noise_key,
     flatten_chain,
     join_parts,
@@ -187,6 +188,8 @@ def list_audit_levels(
             f"Expected probabilities or logits for the restriction {declared}, got losses. Give "
             "--signals with p0, p1, …."
         )
+    for name in (*(() if declared is None else (declared,)), *tried):
+        check_restriction(parse_restriction(name), "classification")
     # What is restricted shows no logits, and the inside of the model would go round it
     if declared is not None and signal in ("probabilities", "logits"):
         limited = parse_restriction(declared)
@@ -226,8 +229,13 @@ def _list_output_levels(
     """List the levels of a model with real outputs: its prediction, restricted and whole.
 
     There is no level for labels or logits; what hides a part of a prediction is a restriction.
+
+    Raises:
+        InputError: A restriction is for answers of another kind.
     """
-    declared = find_active_restriction(threat, target)
+    declared, task = find_active_restriction(threat, target), read_target_facts(target).task
+    for name in (*(() if declared is None else (declared,)), *tried):
+        check_restriction(parse_restriction(name), task)
     beside = [name for name in dict.fromkeys(tried) if name != declared]
     names = [name if declared is None else f"{declared}+{name}" for name in beside]
     levels = [Level(Access.PREDICTION, name, declared=False, key=key) for name in names]
