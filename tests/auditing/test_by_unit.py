@@ -259,3 +259,19 @@ def planted_units(attacks, unit: np.ndarray) -> AuditArrays:
         execution=Execution("sequential"),
         unit=(names[:N], names[N:]),
     ).arrays
+
+
+def test_sides_with_units_of_other_sizes_are_told():
+    from memberscope.auditing.subject.shared_units import _describe_unequal_sizes
+
+    def describe(sizes, others):
+        codes = np.repeat(np.arange(80), [*sizes, *others])
+        member = codes < 40
+        return _describe_unequal_sizes(codes, member)
+
+    rng = np.random.default_rng(0)
+    same = rng.integers(1, 6, (2, 40))
+    assert describe(*same) == []
+    assert describe([3] * 40, [3] * 40) == []
+    found = describe(same[0] + 4, same[1])
+    assert len(found) == 1 and "beyond chance" in found[0]

@@ -12,6 +12,7 @@ from memberscope.statistics import cluster_sides
 from memberscope.types import Bools, Ints
 
 NAMED = 3  # units that an error names
+UNLIKELY = 0.001  # chance below which two sides have units of other sizes
 HALF = 0.5  # share of a side's records from which one unit is told
 
 
@@ -80,4 +81,26 @@ def describe_unit_sizes(subject: Subject) -> list[str]:
                 f"{int((rows > 0).sum()):,} units there say as much as {size:.1f} of equal size "
                 "(effective number), and intervals are as wide as that."
             )
-    return found
+    return found + _describe_unequal_sizes(codes, member)
+
+
+def _describe_unequal_sizes(codes: Ints, member: Bools) -> list[str]:
+    """Say where the number of a unit's records alone tells members' units from others.
+
+    Attacks that add up scores of a unit would find that difference, whatever the model does.
+    """
+    sizes = [rows[rows > 0] for rows in (np.bincount(codes[member]), np.bincount(codes[~member]))]
+    # Equal sizes throughout have no rank to compare
+    if len(np.unique(np.concatenate(sizes))) < 2:
+        return []
+    from scipy.stats import mannwhitneyu
+
+    if float(mannwhitneyu(*sizes).pvalue) >= UNLIKELY:
+        return []
+    means = [float(side.mean()) for side in sizes]
+    return [
+        f"Units of members have {means[0]:.3g} records on average and those of non-members "
+        f"{means[1]:.3g}, a difference beyond chance: a unit's score that adds up those of its "
+        "records tells this apart too. Compare units of like sizes, or go by attacks whose unit "
+        "score is a mean."
+    ]
