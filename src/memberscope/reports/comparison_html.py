@@ -135,7 +135,8 @@ def _build_figure(
 def _name_in_full(entry: Compared) -> str:
     """Name what a number is, in words that need no heading."""
     if entry.metric == "tpr":
-        return f"members found at {format_percentage(entry.fpr)} false positives"
+        what = "units" if entry.of == "units" else "members"
+        return f"{what} found at {format_percentage(entry.fpr)} false positives"
     return words.name_number(entry)
 
 

@@ -59,13 +59,10 @@ def comparison_schema() -> dict[str, object]:
 
 def name_number(entry: Compared) -> str:
     """Name what a number is, in few words: `found` is the share of members that are found."""
-    if entry.metric == "auc":
-        return "AUC"
-    return (
-        f"found at {format_percentage(entry.fpr)}"
-        if entry.metric == "tpr"
-        else ACCURACIES[entry.metric]
-    )
+    if entry.metric not in ("auc", "tpr"):
+        return ACCURACIES[entry.metric]
+    found = "AUC" if entry.metric == "auc" else f"found at {format_percentage(entry.fpr)}"
+    return f"{found}, units" if entry.of == "units" else found
 
 
 def format_value(entry: Compared, value: float) -> str:

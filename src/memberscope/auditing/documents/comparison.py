@@ -33,7 +33,8 @@ class Compared:
 
     `attack` and `access` are null for accuracies. A `claim` bears on the verdict; its `p_value` is
     the probability of such a rise where the truth is no more than the margin, allowing for all
-    claims (Holm's correction). Everything else is for information.
+    claims (Holm's correction). Everything else is for information. `of` says whether records are
+    found, or the units (people or documents) that they belong to.
     """
 
     attack: str | None
@@ -48,6 +49,7 @@ class Compared:
     reached_by: tuple[str, str] | None = None
     claim: bool = False
     p_value: float | None = None
+    of: Literal["records", "units"] = "records"
 
 
 @dataclass(frozen=True)
