@@ -183,6 +183,7 @@ def render_comparison(comparison: Comparison) -> str:
         methods=list(dict.fromkeys(entry.method for entry in comparison.compared)),
         # A scale of zero, as where nothing changed, would divide by zero
         scale=max([*spans, 0.01]),
+        added=words.describe_added_records(comparison),
         figures=_build_figures(comparison, labels),
         size=(WIDTH, HEIGHT, LEFT, TOP, BOTTOM),
         policy=Markup(build_content_policy([], list(blocks.values()))),

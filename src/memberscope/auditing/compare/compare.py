@@ -11,6 +11,7 @@ from math import isclose
 from typing import get_args
 
 from memberscope._version import Tool, get_tool_version
+from memberscope.auditing.compare.added_records import measure_added_records
 from memberscope.auditing.compare.comparability import (
     collect_attack_versions,
     describe_verdict_level,
@@ -133,6 +134,7 @@ def compare(
         notes=list_audit_differences(before, after) + notes + _list_trend_notes(results),
         compared=compared,
         trend=_collect_trend(results, called, claims),
+        added=[] if hindrances else measure_added_records(before, after),
     )
 
 
