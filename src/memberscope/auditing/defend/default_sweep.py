@@ -5,7 +5,7 @@ from __future__ import annotations
 from memberscope.defences import expand_sweep, parse_defence
 from memberscope.errors import InputError
 from memberscope.recipes import SklearnRecipe, TorchRecipe
-from memberscope.types import Recipe
+from memberscope.types import Recipe, Task
 
 # One of each kind: in the loss, the training, its end, the outputs, and the labels alone
 TORCH_DEFENCES = (
@@ -18,15 +18,29 @@ TORCH_DEFENCES = (
     "top:1",
     "label",
 )
-SKLEARN_DEFENCES = ("depth:2|4|8", "leaf_size:10|50", "top:1", "label")
+SKLEARN_TRAINING = ("depth:2|4|8", "leaf_size:10|50")
+SKLEARN_DEFENCES = (*SKLEARN_TRAINING, "top:1", "label")
 OUTPUT_DEFENCES = ("memguard:1", "top:1", "label")
+# Numbers have no top class, and their scale is not known beforehand
+TASK_OUTPUTS = {
+    "regression": ("digits:2", "digits:1"),
+    "forecast": ("digits:2", "digits:1"),
+    "multilabel": ("decimals:1", "labels:0.5"),
+}
 MOST_CANARIES = 240
 # One canary of each kind to so many records: more would change what the model learns.
 RECORDS_A_CANARY = 30
 
 
-def choose_default_defences(recipe: Recipe) -> tuple[str, ...]:
-    """Choose the defences to compare where none are named: those that `recipe` can have."""
+def choose_default_defences(recipe: Recipe, task: Task = "classification") -> tuple[str, ...]:
+    """Choose the defences to compare where none are named: those that `recipe` can have.
+
+    Of models that predict numbers or several labels they are of training by the estimator's own
+    settings, and of rounding.
+    """
+    if task in TASK_OUTPUTS:
+        trained = SKLEARN_TRAINING if isinstance(recipe, SklearnRecipe) else ()
+        return (*(n for n in trained if _is_applicable(n, recipe)), *TASK_OUTPUTS[task])
     if isinstance(recipe, TorchRecipe):
         return TORCH_DEFENCES
     if isinstance(recipe, SklearnRecipe):
