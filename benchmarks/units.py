@@ -2,6 +2,7 @@
 
     python benchmarks/units.py coverage [--runs 4000] [--tpr-runs 400]
     python benchmarks/units.py speed [--records 100000] [--units 10000]
+    python benchmarks/units.py threads [--runs 200]
 
 `coverage`: units of 1, 2, 10 and 50 records whose scores correlate by 0, .3 or .9, members moved by
 one standard deviation, TPR at 10% false positives. Each row has the shares of runs in which the
@@ -9,6 +10,9 @@ limits hold the truth: by unit, and with the records of a unit taken as independ
 columns a unit has one score, the mean of its records'. The TPR's limits, which take longer, are
 simulated in fewer runs. `speed`: the estimate stage of an audit with
 units over that of the same scores without, in one process and turn by turn, in processor time.
+`threads`: Stack Exchange threads cut into windows of 200 characters, scored by a model that counts
+which character follows two others in the members' threads. One audit with the thread as unit; and
+how often intervals hold .5 where neither side of `--runs` random splits trained the model.
 """
 
 from __future__ import annotations
@@ -21,10 +25,19 @@ import numpy as np
 from joblib import Parallel, delayed
 from scipy.special import ndtr, ndtri
 
-from memberscope.auditing import AttackScores, AuditArrays, EstimateSettings, recompute_estimates
+import data
+from memberscope.auditing import (
+    AttackScores,
+    AuditArrays,
+    EstimateSettings,
+    Plan,
+    audit_signals,
+    recompute_estimates,
+)
 from memberscope.auditing.estimates.ranking import build_ranking
 from memberscope.auditing.verdict.recompute import estimate_by_unit
-from memberscope.statistics import estimate_curve_auc, roc, tpr_at_fpr
+from memberscope.statistics import estimate_auc, estimate_curve_auc, roc, tpr_at_fpr
+from memberscope.targets import StoredSignals
 from memberscope.types import Access
 
 JOBS = int(os.environ.get("JOBS", "1"))  # processes
@@ -36,6 +49,7 @@ SHIFT, FPR = 1.0, 0.1
 AIM = (0.94, 0.975)  # coverage of a nominal 95% interval, from 100 units a side
 ADDED = 0.3  # share of the estimate stage that units may add
 TIMED = 3  # turns of which the fastest counts
+WINDOW, ORDER, SMOOTHING = 200, 2, 5.0  # characters of a window, of a context; counts added to it
 
 
 def draw_clustered_scores(
@@ -195,13 +209,99 @@ def print_speed(records: int, units: int) -> None:
     )
 
 
+class Threads:
+    """The windows of all threads, and which string of characters each of their positions ends."""
+
+    def __init__(self, texts: list[str]) -> None:
+        """Number the contexts and strings of every window, with its thread as `unit`."""
+        pieces = [
+            (thread, text[start : start + WINDOW])
+            for thread, text in enumerate(texts)
+            for start in range(0, len(text) - WINDOW + 1, WINDOW)
+        ]
+        self.unit = np.array([thread for thread, _ in pieces])
+        letters = np.array([[ord(one) for one in piece] for _, piece in pieces])
+        self.letter = np.unique(letters, return_inverse=True)[1].reshape(letters.shape)
+        context = self.letter[:, :-ORDER]
+        for k in range(1, ORDER):
+            context = self._number(context, self.letter[:, k : k - ORDER])
+        self.letter = self.letter[:, ORDER:]
+        self.context, self.string = context, self._number(context, self.letter)
+
+    @staticmethod
+    def _number(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Number the pairs that occur."""
+        pairs = first * (int(second.max()) + 1) + second
+        return np.unique(pairs, return_inverse=True)[1].reshape(pairs.shape)
+
+    def measure_losses(self, trained: np.ndarray) -> np.ndarray:
+        """Mean loss of each window, in nats, under counts of the `trained` windows."""
+        strings, contexts, letters = (
+            np.bincount(codes[trained].ravel(), minlength=int(codes.max()) + 1)
+            for codes in (self.string, self.context, self.letter)
+        )
+        single = (letters + 1) / (letters + 1).sum()
+        found = strings[self.string] + SMOOTHING * single[self.letter]
+        return -np.log(found / (contexts[self.context] + SMOOTHING)).mean(axis=1)
+
+
+def print_threads(runs: int) -> None:
+    """Print an audit with threads as units, and the coverage where nothing was trained on."""
+    threads = Threads(data.texts("stackexchange"))
+    unit, n = threads.unit, int(threads.unit.max()) + 1
+    member = (np.random.default_rng(0).permutation(n) < n // 2)[unit]
+    losses = threads.measure_losses(member)
+    print(f"{len(unit):,} windows of {len(np.unique(unit))} threads, half of which trained a model")
+    signals = StoredSignals(
+        "loss", losses[:, None], np.zeros(len(unit), np.int64), member,
+        np.arange(len(unit)).astype(str), unit=unit.astype(str),
+    )  # fmt: skip
+    plan = Plan(attacks=("loss",), fprs=(0.1, 0.01), assume_exchangeable=True)
+    result = audit_signals(signals, plan=plan)
+    print("| of | AUC | found at 10% | found at 1% |\n| --- | --- | --- | --- |")
+    rows = [*result.estimates, *result.by_unit]
+    for of in ("records", "records_ignoring_units", "units"):
+        cells = [
+            next(
+                f"{one.value:.3f} ({one.low:.3f} to {one.high:.3f})"
+                for one in rows
+                if (one.attack, one.metric, one.fpr, one.of) == ("loss", metric, fpr, of)
+                and one.group is None
+                and one.threshold in (None, "best")
+            )
+            for metric, fpr in (("auc", None), ("tpr", 0.1), ("tpr", 0.01))
+        ]
+        print(f"| {of.replace('_', ' ')} | {' | '.join(cells)} |")
+    held = np.mean([cover_null_once(threads, n, seed) for seed in range(runs)], axis=0)
+    print(
+        f"Neither side trained on, {runs} splits: intervals that hold .5: by unit {held[0]:.1%}, "
+        f"ignoring units {held[1]:.1%}, of units {held[2]:.1%}"
+    )
+
+
+def cover_null_once(threads: Threads, n: int, seed: int) -> list[bool]:
+    """Train on a third of `n` threads, and ask whether limits of the other two hold .5."""
+    third = (np.random.default_rng([1, seed]).permutation(n) % 3)[threads.unit]
+    tried = third > 0
+    scores = -threads.measure_losses(third == 0)[tried]
+    member, unit = third[tried] == 1, threads.unit[tried]
+    _, first, code = np.unique(unit, return_index=True, return_inverse=True)
+    means = np.bincount(code, scores) / np.bincount(code)
+    found = [
+        estimate_auc(scores, member, unit).limits(),
+        estimate_auc(scores, member).limits(),
+        estimate_auc(means, member[first]).limits(),
+    ]
+    return [one.low <= 0.5 <= one.high for one in found]
+
+
 def main() -> None:
-    """Print one of the two tables."""
+    """Print one of the three tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("part", choices=["coverage", "speed"])
-    parser.add_argument("--runs", type=int, default=4000)
+    parser.add_argument("part", choices=["coverage", "speed", "threads"])
+    parser.add_argument("--runs", type=int, help="default 4000, of threads 200")
     parser.add_argument("--tpr-runs", type=int, default=400)
     parser.add_argument("--sides", default=",".join(map(str, UNITS)))
     parser.add_argument("--records", type=int, default=100_000)
@@ -209,7 +309,9 @@ def main() -> None:
     given = parser.parse_args()
     if given.part == "coverage":
         sides = tuple(int(size) for size in given.sides.split(","))
-        print_coverage(given.runs, given.tpr_runs, sides)
+        print_coverage(given.runs or 4000, given.tpr_runs, sides)
+    elif given.part == "threads":
+        print_threads(given.runs or 200)
     else:
         print_speed(given.records, given.units)
 

@@ -73,4 +73,11 @@ def test_the_default_sweep_fits_the_recipe_and_the_records():
     assert choose_default_defences(SklearnRecipe(LogisticRegression())) == ("top:1", "label")
     function = FunctionRecipe(lambda records, seed: None)
     assert choose_default_defences(function) == ("memguard:1", "top:1", "label")
+    assert choose_default_defences(function, "forecast") == ("digits:2", "digits:1")
+    assert choose_default_defences(tree, "multilabel") == (
+        "depth:2|4|8",
+        "leaf_size:10|50",
+        "decimals:1",
+        "labels:0.5",
+    )
     assert [choose_default_canaries(n) for n in (29, 300, 10_000)] == [0, 10, 240]

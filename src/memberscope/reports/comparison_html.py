@@ -135,7 +135,8 @@ def _build_figure(
 def _name_in_full(entry: Compared) -> str:
     """Name what a number is, in words that need no heading."""
     if entry.metric == "tpr":
-        return f"members found at {format_percentage(entry.fpr)} false positives"
+        what = "units" if entry.of == "units" else "members"
+        return f"{what} found at {format_percentage(entry.fpr)} false positives"
     return words.name_number(entry)
 
 
@@ -182,6 +183,7 @@ def render_comparison(comparison: Comparison) -> str:
         methods=list(dict.fromkeys(entry.method for entry in comparison.compared)),
         # A scale of zero, as where nothing changed, would divide by zero
         scale=max([*spans, 0.01]),
+        added=words.describe_added_records(comparison),
         figures=_build_figures(comparison, labels),
         size=(WIDTH, HEIGHT, LEFT, TOP, BOTTOM),
         policy=Markup(build_content_policy([], list(blocks.values()))),

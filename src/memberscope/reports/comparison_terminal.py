@@ -59,13 +59,10 @@ def comparison_schema() -> dict[str, object]:
 
 def name_number(entry: Compared) -> str:
     """Name what a number is, in few words: `found` is the share of members that are found."""
-    if entry.metric == "auc":
-        return "AUC"
-    return (
-        f"found at {format_percentage(entry.fpr)}"
-        if entry.metric == "tpr"
-        else ACCURACIES[entry.metric]
-    )
+    if entry.metric not in ("auc", "tpr"):
+        return ACCURACIES[entry.metric]
+    found = "AUC" if entry.metric == "auc" else f"found at {format_percentage(entry.fpr)}"
+    return f"{found}, units" if entry.of == "units" else found
 
 
 def format_value(entry: Compared, value: float) -> str:
@@ -106,8 +103,31 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
             console.print(f"  [yellow]not comparable[/] {escape(sentence)}")
         for sentence in comparison.notes:
             console.print(f"  [yellow]note[/] {escape(sentence)}")
+        if comparison.added:
+            console.print(f"  {escape(describe_added_records(comparison))}")
         if len(comparison.releases) > 2:
             console.print(_build_trend_table(comparison))
+
+
+def describe_added_records(comparison: Comparison) -> str:
+    """Describe how well the difference of both releases tells what was added; empty if unknown."""
+    if not comparison.added:
+        return ""
+    first = comparison.added[0]
+    numbers = []
+    for entry in comparison.added:
+        write = (lambda value: f"{value:.3f}") if entry.metric == "auc" else format_percentage
+        name = "AUC" if entry.metric == "auc" else f"found at {format_percentage(entry.fpr)}"
+        both, later = (
+            f"{write(one.value)} ({write(one.low)} to {write(one.high)})"
+            for one in (entry.by_both, entry.by_later)
+        )
+        numbers.append(f"{name} {both}, and {later} by the later release alone")
+    return (
+        f"Added between the releases: {first.n_added} records, against {first.n_neither} in neither. "
+        f"Whoever asks both and compares the {first.attack}: {'; '.join(numbers)}. This assumes that "
+        "an id names the same record in both audits, and that added records are like the others."
+    )
 
 
 def _build_strongest_table(comparison: Comparison, *, wide: bool) -> Table:

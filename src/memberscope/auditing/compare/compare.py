@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from math import isclose
+from typing import get_args
 
 from memberscope._version import Tool, get_tool_version
+from memberscope.auditing.compare.added_records import measure_added_records
 from memberscope.auditing.compare.comparability import (
     collect_attack_versions,
     describe_verdict_level,
@@ -21,9 +23,11 @@ from memberscope.auditing.compare.comparability import (
 )
 from memberscope.auditing.compare.differences import (
     Measure,
+    Subjects,
     compare_accuracies,
     compare_estimates,
     compare_scores,
+    compare_unit_scores,
     select_headline_estimates,
 )
 from memberscope.auditing.documents.comparison import (
@@ -130,6 +134,7 @@ def compare(
         notes=list_audit_differences(before, after) + notes + _list_trend_notes(results),
         compared=compared,
         trend=_collect_trend(results, called, claims),
+        added=[] if hindrances else measure_added_records(before, after),
     )
 
 
@@ -187,7 +192,11 @@ def _measure_changes(before: Result, after: Result) -> tuple[list[Measure], list
                 "The strongest attack is not compared: that takes the scores, as the audits did not run "
                 "the same attacks."
             )
-        found = list(compare_estimates(before, after, shared, strongest=even))
+        found = [
+            measure
+            for of in get_args(Subjects)
+            for measure in compare_estimates(before, after, shared, strongest=even, of=of)
+        ]
     else:
         # Equal records allow paired intervals, which are narrower
         together = has_same_records(before, after, first, second)
@@ -204,7 +213,10 @@ def _measure_changes(before: Result, after: Result) -> tuple[list[Measure], list
         ]
         rates = _find_common_rates(before, after)
         found = (
-            list(compare_scores(sides[0], sides[1], rates, together=together))
+            [
+                *compare_scores(sides[0], sides[1], rates, together=together),
+                *compare_unit_scores(sides[0], sides[1], rates, together=together),
+            ]
             if sides[0].scored
             else []
         )
@@ -249,8 +261,8 @@ def _select_claims(measures: list[Measure], before: Result, after: Result) -> li
     found = [
         entry
         for entry in measures
-        if (entry.attack, entry.access, entry.restriction)
-        == (STRONGEST, at.access.word, at.restriction)
+        if (entry.attack, entry.access, entry.restriction, entry.of)
+        == (STRONGEST, at.access.word, at.restriction, "records")
     ]
     # The later policy decides, since the question is about the last release
     rates = set(restore_plan(after).claim_fprs()) or _pick_usual_rates(found, before, after)
@@ -288,6 +300,7 @@ def _evaluate_measure(
         measure.reached_by,
         p_value is not None,
         p_value,
+        measure.of,
     )
     return _show_own_intervals(found, *audits)
 
@@ -311,7 +324,10 @@ def _find_own_interval(
     entry: Compared, shown: ValueWithLimits, result: Result, confidence: float
 ) -> ValueWithLimits:
     """Find the interval of an audit's own estimate of `shown`; `shown` where it has none."""
-    for own in () if entry.attack is None else select_headline_estimates(result, {entry.attack}):
+    own_numbers = (
+        () if entry.attack is None else select_headline_estimates(result, {entry.attack}, entry.of)
+    )
+    for own in own_numbers:
         place = (own.access, own.restriction, own.metric, own.fpr)
         if place != (entry.access, entry.restriction, entry.metric, entry.fpr):
             continue

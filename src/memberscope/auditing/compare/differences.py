@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from scipy.special import ndtri
 
 from memberscope.auditing.documents.result import AttackScores, AuditArrays, Result
 from memberscope.auditing.estimates.attack_part import AttackPart, build_whole_part
+from memberscope.auditing.estimates.by_unit import build_unit_arrays
 from memberscope.auditing.estimates.ranking import LevelRanking, rank_levels
 from memberscope.auditing.estimates.strongest import STRONGEST, pick_strongest
 from memberscope.auditing.estimates.training_variance import (
@@ -26,6 +27,7 @@ from memberscope.statistics import (
     Interval,
     Roc,
     auc_change,
+    can_resolve_fpr,
     correlate_estimates,
     difference_by_mover,
     estimate_auc,
@@ -38,6 +40,7 @@ from memberscope.types import Estimate, Floats, Ints
 
 Limits = Callable[[float], Interval]
 REPLICATES = 200
+Subjects = Literal["records", "units"]
 STORED = "; no scores at hand, limits at other confidences scaled as a normal's"
 ACCURACIES = ("train_accuracy", "test_accuracy", "generalisation_gap")
 
@@ -49,7 +52,7 @@ class Measure:
     `reached_by` names the attacks where it is the strongest's.
 
     `trainings` is the variance between trainings that the change allows for; without it, it is that
-    of two models.
+    of two models. `of` says whether records are found, or units.
     """
 
     attack: str | None
@@ -62,6 +65,7 @@ class Measure:
     change: Limits
     reached_by: tuple[str, str] | None = None
     trainings: BetweenTrainings | None = None
+    of: Subjects = "records"
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,6 +149,24 @@ def compare_scores(
             yield from _compare_attack(
                 first, second, (entry.attack, entry), ((entry.name,), (entry.name,)), fprs
             )
+
+
+def compare_unit_scores(
+    before: AuditArrays, after: AuditArrays, fprs: tuple[float, ...], *, together: bool
+) -> Iterator[Measure]:
+    """Compare the attacks on units, with one score each; nothing where a unit is a record.
+
+    `together` says that the records are the same in both.
+    """
+    first, second = build_unit_arrays(before), build_unit_arrays(after)
+    if first is None or second is None:
+        return
+    # Other units of the same records are other people
+    same = together and np.array_equal(np.asarray(before.unit), np.asarray(after.unit))
+    n = min(int((~one.member).sum()) for one in (first, second))
+    rates = tuple(fpr for fpr in fprs if can_resolve_fpr(fpr, n))
+    for measure in compare_scores(first, second, rates, together=same):
+        yield replace(measure, of="units")
 
 
 def _name_candidates(level: LevelRanking) -> tuple[str, ...]:
@@ -302,15 +324,17 @@ def _add_candidate_counts(interval: Interval, names: Names) -> Interval:
 
 
 def compare_estimates(
-    before: Result, after: Result, shared: set[str], *, strongest: bool
+    before: Result, after: Result, shared: set[str], *, strongest: bool, of: Subjects = "records"
 ) -> Iterator[Measure]:
     """Compare the numbers that both results hold of the `shared` attacks.
 
     The strongest attack is among them only if it is over the same ones.
     """
     wanted = shared | ({STRONGEST} if strongest else set())
-    second = {_identify_measure(entry): entry for entry in select_headline_estimates(after, wanted)}
-    for entry in select_headline_estimates(before, wanted):
+    second = {
+        _identify_measure(entry): entry for entry in select_headline_estimates(after, wanted, of)
+    }
+    for entry in select_headline_estimates(before, wanted, of):
         if _identify_measure(entry) in second:
             other = second[_identify_measure(entry)]
             # The two audits may have been told at different confidences
@@ -328,7 +352,7 @@ def compare_estimates(
                 _list_target_values(before, entry), _list_target_values(after, entry)
             )
             change = _widen_for_trainings(_subtract_independent(one, two, STORED), trainings)
-            yield Measure(*at, entry.metric, entry.fpr, one, two, change, reached, trainings)
+            yield Measure(*at, entry.metric, entry.fpr, one, two, change, reached, trainings, of)
 
 
 def _list_target_values(result: Result, wanted: Estimate) -> list[float]:
@@ -338,6 +362,7 @@ def _list_target_values(result: Result, wanted: Estimate) -> list[float]:
         for entry in result.estimates
         if entry.target != "target"
         and entry.group is None
+        and entry.of == wanted.of
         and entry.threshold == wanted.threshold
         and _identify_measure(entry) == _identify_measure(wanted)
     ]
@@ -353,10 +378,13 @@ def _subtract_independent(before: Limits, after: Limits, words: str = "") -> Lim
     return change
 
 
-def select_headline_estimates(result: Result, attacks: set[str]) -> Iterator[Estimate]:
-    """Select AUC and TPR at the best threshold, of the audited model and all records."""
-    for entry in result.estimates:
-        everywhere = entry.attack in attacks and entry.target == "target" and entry.group is None
+def select_headline_estimates(
+    result: Result, attacks: set[str], of: Subjects = "records"
+) -> Iterator[Estimate]:
+    """Select AUC and TPR at the best threshold, of the audited model and all records or units."""
+    for entry in result.estimates if of == "records" else result.by_unit:
+        wanted = entry.attack in attacks and entry.of == of
+        everywhere = wanted and entry.target == "target" and entry.group is None
         if everywhere and (
             entry.metric == "auc" or (entry.metric == "tpr" and entry.threshold == "best")
         ):
