@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from memberscope.attacks import find_attacks
 from memberscope.auditing.collect.collect import Progress
 from memberscope.auditing.documents.plan import Plan, fit_plan_to_task
 from memberscope.auditing.documents.result import Result
@@ -99,10 +100,11 @@ def design_canary_audit(
         InputError: There are too few canaries or non-members, or no attack can bound epsilon.
     """
     plan = fit_plan_to_task(plan, read_target_facts(subject.target).task)
-    if n < FEWEST_CANARIES or not set(BOUNDING_ATTACKS) & set(plan.attacks):
+    able = [one.name for one in find_attacks(BOUNDING_ATTACKS) if plan.task in one.needs.tasks]
+    if n < FEWEST_CANARIES or not set(able) & set(plan.attacks):
         raise InputError(
             f"Expected at least {FEWEST_CANARIES} canaries and an attack among "
-            f"{', '.join(BOUNDING_ATTACKS)}, got {n} and {', '.join(plan.attacks)}. Change "
+            f"{', '.join(able)}, got {n} and {', '.join(plan.attacks)}. Change "
             "--canaries or --attacks."
         )
     members = select_records(subject.records, subject.member)
