@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
-from sklearn.tree import DecisionTreeClassifier
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from memberscope.auditing import (
     Plan,
@@ -73,4 +73,7 @@ def test_the_default_sweep_fits_the_recipe_and_the_records():
     assert choose_default_defences(SklearnRecipe(LogisticRegression())) == ("top:1", "label")
     function = FunctionRecipe(lambda records, seed: None)
     assert choose_default_defences(function) == ("memguard:1", "top:1", "label")
+    numbers = SklearnRecipe(DecisionTreeRegressor())
+    assert choose_default_defences(numbers, "regression")[-2:] == ("digits:2", "digits:1")
+    assert choose_default_defences(function, "multilabel") == ("decimals:1", "labels:0.5")
     assert [choose_default_canaries(n) for n in (29, 300, 10_000)] == [0, 10, 240]

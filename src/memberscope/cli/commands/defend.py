@@ -55,10 +55,11 @@ def _run_sweep(options: Options) -> Frontier:
             "Expected a recipe to train defended models, got none. Add --recipe module:function."
         )
     subject = build_subject(options)
-    plan = _build_sweep_plan(options, read_target_facts(subject.target).task)
+    task = read_target_facts(subject.target).task
+    plan = _build_sweep_plan(options, task)
     training = build_training(options, subject)
     assert training is not None
-    names = options.defences or choose_default_defences(training.recipe)
+    names = options.defences or choose_default_defences(training.recipe, task)
     canaries = options.canaries
     if canaries is None:
         canaries = choose_default_canaries(len(subject.records))
