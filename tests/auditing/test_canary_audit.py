@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
-from sklearn.tree import DecisionTreeClassifier
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from memberscope.auditing import (
     Plan,
@@ -80,4 +80,7 @@ def test_the_default_sweep_fits_the_recipe_and_the_records():
         "decimals:1",
         "labels:0.5",
     )
+    numbers = SklearnRecipe(DecisionTreeRegressor())
+    assert choose_default_defences(numbers, "regression")[-2:] == ("digits:2", "digits:1")
+    assert choose_default_defences(function, "multilabel") == ("decimals:1", "labels:0.5")
     assert [choose_default_canaries(n) for n in (29, 300, 10_000)] == [0, 10, 240]

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.kernel_ridge import KernelRidge
+from sklearn.linear_model import Lasso, Ridge
+from sklearn.neural_network import MLPRegressor
 
+from memberscope.auditing.collect.model_kind import describe_model
 from memberscope.auditing.collect.output_references import (
     explain_other_fit,
     mark_fitted_models,
@@ -12,8 +16,10 @@ from memberscope.auditing.collect.output_references import (
 from memberscope.auditing.collect.text_references import compare_training
 from memberscope.auditing.estimates.output_fit import describe_output_fit
 from memberscope.auditing.subject.outputs import make_output_subject
-from memberscope.errors import InputError
+from memberscope.auditing.verdict.model_advice import describe_measures
+from memberscope.errors import InputError, TargetError
 from memberscope.signals import measure_output_quality
+from memberscope.targets import wrap
 from memberscope.types import Access, Records
 
 
@@ -151,3 +157,31 @@ def test_the_interval_of_the_fit_covers_and_widens_with_units():
         low, high = sentence.split("(")[1].split(")")[0].split(" to ")
         widths.append(float(high) - float(low))
     assert widths[1] > 1.5 * widths[0]
+
+
+def test_a_model_that_fails_on_the_first_record_is_named_as_the_cause():
+    model = wrap(Ridge().fit(np.zeros((5, 2)), np.arange(5.0)))
+    with pytest.raises(TargetError, match="for the first record, got ValueError: X has 3 features"):
+        make_output_subject(model, *draw_sides())
+
+
+def test_true_values_of_another_horizon_are_told_by_it():
+    with pytest.raises(InputError, match="of a forecast give the horizon"):
+        make_output_subject(LinearTarget(2, task="forecast"), *draw_sides())
+
+
+@pytest.mark.parametrize(
+    ("estimator", "kind"),
+    [
+        (Ridge(), "linear"),
+        (Lasso(), "linear"),
+        (MLPRegressor((2,), max_iter=5), "neural_network"),
+        (KernelRidge(), "unknown"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_the_kind_of_a_regressor_is_known(estimator, kind):
+    x = np.random.default_rng(0).normal(size=(20, 2))
+    found = describe_model(wrap(estimator.fit(x, x[:, 0])))
+    assert found.kind == kind
+    assert "smaller C" not in describe_measures(found)

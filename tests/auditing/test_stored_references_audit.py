@@ -310,3 +310,34 @@ def test_audits_of_one_number_compare_and_resume(tmp_path, monkeypatch):
     command += ["--attacks", "loss,lira", "--higher", "member", "--out", folders[0], "--no-history"]
     assert _run(monkeypatch, *command) == 0
     assert (tmp_path / "out0" / "arrays.safetensors").read_bytes() == first
+
+
+@pytest.mark.parametrize("task", ["regression", "multilabel"])
+def test_stored_answers_without_classes_have_their_attacks(tmp_path, task):
+    rng = np.random.default_rng(4)
+    member = np.arange(2 * N) < N
+    inside = rng.random((MODELS, 2 * N)).argsort(axis=0) < MODELS // 2
+    truth = rng.normal(size=(2 * N, 2))
+    if task == "multilabel":
+        truth = (truth > 0).astype(float)
+    guess = truth.mean() + rng.normal(size=truth.shape) * 0.1
+
+    def answer(trained):
+        moved = guess + 0.5 * trained[:, None] * (truth - guess)
+        moved = moved + 0.05 * rng.normal(size=truth.shape)
+        return moved if task == "regression" else np.clip(moved, 0.01, 0.99)
+
+    path = tmp_path / "signals.npz"
+    columns = {f"y_{k}": truth[:, k] for k in range(2)}
+    columns |= {f"prediction_{k}": values for k, values in enumerate(answer(member).T)}
+    references = np.stack([answer(row) for row in inside])
+    np.savez(path, member=member, inside=inside, references=references, **columns)
+    name = "lira_prediction" if task == "regression" else "lira_labels"
+    plan = Plan(attacks=(name,), fprs=(0.1,))
+    found = audit_signals(read_signals(path, task=task), plan=plan)
+    area = next(e for e in found.estimates if (e.attack, e.metric) == (name, "auc"))
+    assert area.low > 0.9
+    assert found.controls["references"].passed
+    np.savez(path, member=member, inside=inside, references=references[:, :, :1], **columns)
+    with pytest.raises(InputError, match="Expected 2 outputs a record"):
+        read_signals(path, task=task)

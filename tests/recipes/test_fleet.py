@@ -307,11 +307,17 @@ def test_recipes_from_what_people_have(tmp_path, monkeypatch):
         as_recipe("recipe")
     with pytest.raises(InputError, match="importable"):
         load_recipe("nowhere:at_all")
+    (tmp_path / "failing_recipe.py").write_text("train = int('one')\n")
+    (tmp_path / "mistaken_recipe.py").write_text("train = sorted(1)\n")
     (tmp_path / "mine.py").write_text("def train(records, seed):\n    return None\n")
     # Another test may have imported a module of this name
     monkeypatch.delitem(sys.modules, "mine", raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(InputError, match="importable module:function.*invalid literal"):
+        load_recipe("failing_recipe:train")
+    with pytest.raises(InputError, match="to import, got TypeError: 'int' object"):
+        load_recipe("mistaken_recipe:train")
     recipe = load_recipe("mine:train")
     before = recipe.digest
     (tmp_path / "mine.py").write_text("def train(records, seed):\n    return 1\n")

@@ -273,7 +273,9 @@ def test_every_topic_is_answered_with_a_command():
         "inconclusive",
     }
     assert wanted <= set(list_topics())
-    for name in (*list_attacks(), *list_attacks("text"), *list_topics()):
+    tasks = ("classification", "text", "regression", "forecast", "multilabel", "table")
+    attacks = {name for task in tasks for name in list_attacks(task)}
+    for name in (*sorted(attacks), "lira_offline_proxy", *list_topics()):
         assert "See it: memberscope" in explain(name) and len(explain(name).splitlines()) <= 12
     with pytest.raises(InputError, match="topic among"):
         explain("astrology")
@@ -286,6 +288,14 @@ def test_a_record_is_explained_by_id_or_hash(result):
     assert "secret-" in explain_record(arrays, result.exposed[0].record, 0.01)
     with pytest.raises(InputError, match="id or hash"):
         explain_record(arrays, "nobody", 0.01)
+
+
+def test_a_record_without_a_class_is_not_given_one(result):
+    groups = {**result.arrays.group_values, "class": ("regression",)}
+    codes = {**result.arrays.groups, "class": np.zeros(len(result.arrays.ids), dtype=np.int64)}
+    arrays = replace(result.arrays, group_values=groups, groups=codes)
+    said = explain_record(arrays, str(arrays.ids[0]), 0.01)
+    assert "is a member. At a prior" in said and "class" not in said
 
 
 def test_reports_say_whether_reference_models_were_used(result):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from memberscope._own_code import digest_source, pickle_by_value
-from memberscope.errors import InputError
+from memberscope.errors import InputError, MemberscopeError
 from memberscope.facts import has_recipe_facts
 from memberscope.types import Recipe, Records
 
@@ -179,7 +179,15 @@ def load_recipe(spec: str) -> Recipe:
         sys.path.insert(0, str(Path.cwd()))
     try:
         return as_recipe(getattr(importlib.import_module(module), name))
+    except MemberscopeError:
+        raise
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(
             f"Expected an importable module:function, got {spec!r}: {error}. Check both names."
+        ) from error
+    # The module is the user's own code, which may fail in any way
+    except Exception as error:
+        raise InputError(
+            f"Expected the module of {spec!r} to import, got {type(error).__name__}: {error}. "
+            "Import it yourself to see why."
         ) from error

@@ -46,6 +46,9 @@ def explain(topic: str) -> str:
     # Attacks that calibrate by class, or have other constants, share the topic of those that do not
     for suffix in SETTINGS:
         name = name.removesuffix(suffix)
+    # So do those with references that never saw the record, where nothing stands of them alone
+    if name not in _read_topics():
+        name = name.replace("-offline", "", 1)
     if name not in _read_topics():
         raise InputError(
             f"Expected a topic among {', '.join(list_topics())}, got "
@@ -75,8 +78,8 @@ def explain_record(arrays: AuditArrays, record: str, prior: float) -> str:
     i = int(where[0])
     kind = "a member" if arrays.member[i] else "a non-member"
     own = arrays.group_values["class"][arrays.groups["class"][i]]
-    # A record of texts has no class of its own
-    of_class = "" if list(arrays.group_values["class"]) == ["text"] else f" of class {own}"
+    # Records of texts, numbers, several labels and released tables have no class of their own
+    of_class = f" of class {own}" if len(arrays.group_values["class"]) > 1 else ""
     lines = [
         f"Record {arrays.ids[i]} is {kind}{of_class}. At a prior of "
         f"{format_percentage(prior)}, an adversary would believe:"

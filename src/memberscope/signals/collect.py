@@ -212,7 +212,7 @@ def query_records(
     except MemberscopeError:
         raise
     except Exception as error:
-        first = (str(error).splitlines() or [""])[0]
+        first = (str(error).splitlines() or [""])[0].rstrip(".")
         raise TargetError(
             f"Expected answers for records {start} to {stop - 1}, got {type(error).__name__}: "
             f"{first}. Call the model on these records yourself to see why."
@@ -364,7 +364,8 @@ def validate_truth(signal: Signal, labels: NDArray[Any], width: int) -> None:
     if truth.shape[1] != width:
         raise InputError(
             f"Expected true values of {width} outputs as the model answers, got "
-            f"{truth.shape[1]}. Name one column of the table for each output."
+            f"{truth.shape[1]}. Name one column of the table for each output; of a forecast "
+            "give the horizon that the model answers."
         )
     if signal == "label_probabilities" and not np.isin(truth, (0, 1)).all():
         odd = truth[~np.isin(truth, (0, 1))]

@@ -25,12 +25,18 @@ NAMED_KINDS: tuple[tuple[str, ModelKind], ...] = (
     ("DecisionTree", "tree"),
     ("ExtraTree", "tree"),
     ("MLPClassifier", "neural_network"),
+    ("MLPRegressor", "neural_network"),
     ("NeuralNet", "neural_network"),
     ("KerasClassifier", "neural_network"),
+    ("KerasRegressor", "neural_network"),
     ("LogisticRegression", "linear"),
     ("SGDClassifier", "linear"),
-    ("RidgeClassifier", "linear"),
+    ("SGDRegressor", "linear"),
+    ("Ridge", "linear"),
+    ("Lasso", "linear"),
+    ("ElasticNet", "linear"),
     ("LinearSVC", "linear"),
+    ("LinearSVR", "linear"),
     ("Perceptron", "linear"),
 )
 NETWORKS: dict[type, str] = {
@@ -38,6 +44,8 @@ NETWORKS: dict[type, str] = {
     KerasTarget: "keras",
     HuggingFaceTarget: "transformers",
 }
+# Not linear, or without a strength to set, whatever their names hold
+OTHERS = ("KernelRidge", "BayesianRidge")
 # Where estimators that choose, calibrate or threshold another one keep it
 INNER = ("best_estimator_", "estimator_", "calibrated_classifiers_", "estimator")
 
@@ -102,4 +110,5 @@ def _find_kind_by_name(name: str) -> ModelKind | None:
     >>> _find_kind_by_name("HistGradientBoostingClassifier"), _find_kind_by_name("KNeighborsClassifier")
     ('boosted_trees', None)
     """
-    return next((kind for word, kind in NAMED_KINDS if word in name), None)
+    known = (kind for word, kind in NAMED_KINDS if word in name)
+    return None if name in OTHERS else next(known, None)

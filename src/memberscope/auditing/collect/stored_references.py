@@ -17,9 +17,15 @@ from memberscope.auditing.documents.schedule import Schedule
 from memberscope.auditing.subject.subject import Subject
 from memberscope.recipes import ReferenceFleet
 from memberscope.recipes.fleet import LARGEST, find_top_confidence, restrict_own_model
-from memberscope.signals import Observed, SignalRequest, reduce_outputs, validate_outputs
+from memberscope.signals import (
+    Observed,
+    SignalRequest,
+    measure_output_quality,
+    reduce_outputs,
+    validate_outputs,
+)
 from memberscope.targets import ReferenceOutputs
-from memberscope.types import Evidence, Floats, Ints, Signal, SignalSpec, Task
+from memberscope.types import OUTPUT_SIGNALS, Evidence, Floats, Ints, Signal, SignalSpec, Task
 
 Named = tuple[Signal, NDArray[Any]]
 Reduction = Callable[[SignalRequest, NDArray[Any]], Named]
@@ -103,6 +109,11 @@ def _build_fleet(subject: Subject, stored: ReferenceOutputs) -> ReferenceFleet:
         sure = told if stored.number is not None else np.exp(told)
         per_record: NDArray[np.generic] = sure
         predicted = np.zeros(inside.shape, dtype=np.int32)
+    elif signal in OUTPUT_SIGNALS:
+        per_record = told = _measure_quality(subject, stored)
+        # There is no top class; the first output tells copies of one model from each other
+        sure = np.asarray(stored.outputs[:, :, 0, 0], dtype=np.float32)
+        predicted = np.zeros(inside.shape, dtype=np.int32)
     else:
         predicted = np.empty(inside.shape, dtype=np.int32)
         sure = np.empty(inside.shape, dtype=np.float32)
@@ -126,6 +137,21 @@ def _build_fleet(subject: Subject, stored: ReferenceOutputs) -> ReferenceFleet:
         trained=0,
         record_quality=told,
     )
+
+
+def _measure_quality(subject: Subject, stored: ReferenceOutputs) -> NDArray[np.float32]:
+    """Measure how right each model is about each record (m, n), of numbers or several labels.
+
+    Raises:
+        InputError: Answers of a model are not of the target's kind.
+    """
+    target, records = subject.target, subject.records
+    quality = np.empty(stored.inside.shape, dtype=np.float32)
+    for row, values in enumerate(stored.outputs):
+        outputs = np.asarray(values[:, 0], dtype=np.float64)
+        validate_outputs(target.signal, outputs, records.ids, target.n_classes)
+        quality[row] = measure_output_quality(target.signal, outputs, records.y)
+    return quality
 
 
 def _read_number(stored: ReferenceOutputs, values: NDArray[np.generic]) -> Floats:

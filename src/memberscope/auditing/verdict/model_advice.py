@@ -138,10 +138,13 @@ MEASURES: dict[str, tuple[tuple[str, str, Measures], ...]] = {
             )
             for name in ("SGD", "Perceptron")
         ),
-        (
-            "",
-            "Ridge",
-            Measures("regularise more strongly (a larger alpha)", ("strength:10|100",)),
+        *(
+            (
+                "",
+                name,
+                Measures("regularise more strongly (a larger alpha)", ("strength:10|100",)),
+            )
+            for name in ("Ridge", "Lasso", "ElasticNet")
         ),
         ("", "", Measures("regularise more strongly (a smaller C)", ("strength:10|100",))),
     ),

@@ -157,9 +157,17 @@ def _build_from_factory(spec: str) -> Any:
         sys.path.insert(0, str(Path.cwd()))
     try:
         found = getattr(importlib.import_module(module_name), name)
+    except MemberscopeError:
+        raise
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(
             f"Expected an importable module:factory, got {spec!r}: {error}. Check both names."
+        ) from error
+    # The module is the user's own code, which may fail in any way
+    except Exception as error:
+        raise InputError(
+            f"Expected the module of {spec!r} to import, got {type(error).__name__}: {error}. "
+            "Import it yourself to see why."
         ) from error
     # Torch modules can be called too, but are no factories
     looks_like_model = any(

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from memberscope.errors import InputError
+from memberscope.errors import InputError, MemberscopeError, TargetError
 from memberscope.facts import read_target_facts
 from memberscope.frames import slice_rows
 from memberscope.targets.answers.one_vs_all import has_raw_scores
@@ -313,6 +313,9 @@ def resolve_n_classes(target: Target, x: Any, n_classes: int) -> Target:
     Answers to some of the records `x` show it for a torch module; for others the answer to the
     first record does, or where answers are labels alone or cost something, the records' own
     `n_classes`.
+
+    Raises:
+        TargetError: The model fails.
     """
     find = read_target_facts(target).find_outputs
     if find is not None and x is not None:
@@ -325,5 +328,23 @@ def resolve_n_classes(target: Target, x: Any, n_classes: int) -> Target:
             target.known_classes = n_classes  # type: ignore[attr-defined]
         else:
             # The width of one answer is the number of classes
-            target.query(slice_rows(x, 0, 1))
+            _query_first_record(target, x)
     return target
+
+
+def _query_first_record(target: Target, x: Any) -> None:
+    """Query the first of the records `x`, whose answer shows its width.
+
+    Raises:
+        TargetError: The model fails.
+    """
+    try:
+        target.query(slice_rows(x, 0, 1))
+    except MemberscopeError:
+        raise
+    except Exception as error:
+        first = (str(error).splitlines() or [""])[0].rstrip(".")
+        raise TargetError(
+            f"Expected an answer for the first record, got {type(error).__name__}: {first}. Give the "
+            "records the columns that the model was trained on, or call it yourself to see why."
+        ) from error
