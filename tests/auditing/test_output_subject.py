@@ -175,7 +175,7 @@ def test_true_values_of_another_horizon_are_told_by_it():
     [
         (Ridge(), "linear"),
         (Lasso(), "linear"),
-        (MLPRegressor((2,), max_iter=5), "neural_network"),
+        (MLPRegressor(hidden_layer_sizes=(2,), max_iter=5), "neural_network"),
         (KernelRidge(), "unknown"),
     ],
 )

@@ -209,7 +209,7 @@ def test_wrong_recipes_get_one_sentence():
         (
             no_model,
             InputError,
-            "Expected a fitted classifier, a torch module or a function, got int",
+            "Expected a fitted estimator, a torch module or a function, got int",
         ),
         (two_classes, InputError, "Expected reference models with 3 classes"),
         (
@@ -314,7 +314,7 @@ def test_recipes_from_what_people_have(tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "mine", raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(InputError, match="importable module:function.*invalid literal"):
+    with pytest.raises(InputError, match=r"importable module:function.*invalid literal"):
         load_recipe("failing_recipe:train")
     with pytest.raises(InputError, match="to import, got TypeError: 'int' object"):
         load_recipe("mistaken_recipe:train")
