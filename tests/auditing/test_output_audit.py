@@ -210,3 +210,11 @@ def test_a_task_that_the_model_does_not_do_is_refused(given, words):
     members, others = draw_numbers(10)
     with pytest.raises(InputError, match=words):
         memberscope.audit(Ridge().fit(*members), members, others, **given)
+
+
+def test_predictions_whose_squares_overflow_are_refused():
+    members, others = draw_numbers(11)
+    with pytest.raises(InputError, match=r"at most 1e\+15 in size, got 1e\+200 for record"):
+        memberscope.audit(
+            lambda x: np.full(len(x), 1e200), members, others, task="regression", n_classes=1
+        )

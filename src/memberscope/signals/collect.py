@@ -31,6 +31,7 @@ from memberscope.types import (
     Target,
 )
 
+LARGEST = 1e15  # size of a predicted number, to which those of reference models are clipped too
 SURE = 20  # records that must all look like probabilities before logits are refused as such
 PROBE = 32  # records asked twice, to see whether the model answers the same
 SECOND = SignalSpec("outputs", parameters=(("again", 1.0),))  # key of the second answers
@@ -263,8 +264,8 @@ def validate_outputs(
         # Hidden classes fit any range, and must not make the rest look infinite
         outputs = np.where(np.isnan(outputs), 0.0, outputs)
     _check.check_finite(f"outputs ({signal})", outputs, ids)
-    if signal == "label_probabilities":
-        _refuse_odd_probabilities(outputs, ids)
+    if signal in OUTPUT_SIGNALS:
+        _refuse_odd_outputs(signal, outputs, ids)
     if signal == "probabilities":
         outside = np.flatnonzero((outputs < -1e-6).any(axis=1) | (outputs > 1 + 1e-6).any(axis=1))
         sums = outputs.sum(axis=1)
@@ -329,12 +330,24 @@ def validate_outputs(
         )
 
 
-def _refuse_odd_probabilities(outputs: Floats, ids: NDArray[np.str_]) -> None:
-    """Refuse probabilities of labels (n, k) outside 0 to 1; rows need not sum to one.
+def _refuse_odd_outputs(signal: Signal, outputs: Floats, ids: NDArray[np.str_]) -> None:
+    """Refuse predicted numbers whose squares would overflow, and odd probabilities of labels (n, k).
+
+    Rows of probabilities need not sum to one.
 
     Raises:
-        InputError: Some are outside.
+        InputError: Some are too large, or outside 0 to 1.
     """
+    if signal == "prediction":
+        huge = np.flatnonzero((np.abs(outputs) > LARGEST).any(axis=1))
+        if len(huge):
+            raise InputError(
+                f"Expected predictions of at most {LARGEST:g} in size, got "
+                f"{np.abs(outputs[huge[0]]).max():.3g} for record {str(ids[huge[0]])!r} "
+                f"({len(huge)} records in all). Give them in a larger unit."
+            )
+    if signal != "label_probabilities":
+        return
     outside = np.flatnonzero((outputs < -1e-6).any(axis=1) | (outputs > 1 + 1e-6).any(axis=1))
     if len(outside):
         worst = outputs[outside[0]][np.argmax(np.abs(outputs[outside[0]] - 0.5))]
