@@ -72,7 +72,8 @@ def test_styles_of_the_card_stay_inside_it(result):
 def test_estimates_as_a_frame(result, backend):
     frame = result.to_frame(backend)
     assert type(frame).__module__.split(".")[0] == backend
-    assert frame.shape == (len(result.estimates), 20)
+    assert frame.shape == (len(result.estimates), 21)
+    assert set(frame["of"]) == {"records"}
     assert list(frame["value"]) == [entry.value for entry in result.estimates]
     groups = [entry.group for entry in result.estimates]
     assert [None if value != value else value for value in frame["group"]] == groups
