@@ -50,7 +50,7 @@ class ModelOptions:
         "target",
         "A table that was made from the members, such as synthetic records, in place of a model.",
         verbs=AUDIT,
-        panel=FIRST,
+        panel=OPENING,
         is_path=True,
     )
     members: str | None = add_key(
