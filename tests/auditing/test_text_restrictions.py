@@ -69,7 +69,7 @@ def test_references_are_seen_through_the_same_restriction():
     kept = observe_text_signals(
         look, make_text_target(MEMBERS), records, np.arange(40) < 20, population=None
     )
-    for name in ("pool 0", "log_probability"):
+    for name in ("pool 0", "record_quality"):
         np.testing.assert_allclose(kept[name] * 20, np.round(kept[name] * 20), atol=1e-4)
 
 
