@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from language_models import draw_texts, make_text_target
 
+from memberscope.auditing.subject.shared_units import settle_units
 from memberscope.auditing.subject.subject import take_records
 from memberscope.auditing.subject.texts import make_text_subject
 from memberscope.errors import InputError
@@ -76,8 +77,9 @@ def test_bad_sides_are_refused(inside, outside, said):
 
 
 def test_units_on_both_sides_or_of_one_side_are_refused():
-    with pytest.raises(InputError, match="units on both sides"):
-        _make(unit=(np.arange(30), np.arange(20)))
+    subject = _make(unit=(np.arange(30), np.arange(20)))
+    with pytest.raises(InputError, match="20 on both sides with 40 records: '0', '1', '10'"):
+        settle_units(subject, drop=False)
     with pytest.raises(InputError, match="units"):
         _make(replace(_records(INSIDE, "a"), unit=np.arange(30).astype(str)))
 

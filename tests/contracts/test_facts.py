@@ -39,7 +39,9 @@ from memberscope.recipes import (
     as_recipe,
 )
 from memberscope.recipes.texts import CausalLMRecipe
+from memberscope.signals.texts.restricted_target import RestrictedTextTarget
 from memberscope.targets import (
+    FunctionOutputsTarget,
     FunctionTarget,
     HttpTarget,
     ReleasedTable,
@@ -88,6 +90,12 @@ def fitted():
     from sklearn.linear_model import LogisticRegression
 
     return LogisticRegression().fit([[0.0], [1.0]], ["no", "yes"])
+
+
+def fitted_regressor():
+    from sklearn.linear_model import LinearRegression
+
+    return LinearRegression().fit([[0.0], [1.0]], [1.0, 3.0])
 
 
 def net():
@@ -153,6 +161,14 @@ def served() -> HttpTarget:
 # What each class of target says of itself; all else is the default
 TARGETS: dict[str, tuple[Callable[[Path], Target], dict[str, Any]]] = {
     "FunctionTarget": (lambda folder: FunctionTarget(len, n_classes=2), {}),
+    "FunctionOutputsTarget": (
+        lambda folder: FunctionOutputsTarget(len, task="regression"),
+        {"task": "regression", "lacks_class_count": True},
+    ),
+    "SklearnOutputsTarget": (
+        lambda folder: wrap(fitted_regressor()),
+        {"task": "regression", "lacks_class_count": True, "notes": ()},
+    ),
     "SklearnTarget": (lambda folder: wrap(fitted()), {"classes": ("no", "yes")}),
     "TorchTarget": (
         lambda folder: wrap(net()),
@@ -201,6 +217,12 @@ TARGETS: dict[str, tuple[Callable[[Path], Target], dict[str, Any]]] = {
     "RestrictedTarget": (
         lambda folder: RestrictedTarget(served(), parse_restriction("round:2")),
         {"classes": ("a", "b"), "costly": True, "hides": True, "restriction": "round:2"},
+    ),
+    "RestrictedTextTarget": (
+        lambda folder: RestrictedTextTarget(
+            TokenFunctionTarget(len, tokens_identity="bytes"), parse_restriction("round:1")
+        ),
+        {"task": "text", "restriction": "round:1", "tokens_identity": "bytes"},
     ),
 }
 

@@ -12,9 +12,9 @@ from memberscope.statistics import (
     power,
     ranks_for_lower_limit,
     ranks_within_fold,
-    units,
 )
 from memberscope.statistics.curves.auc import compute_placements
+from memberscope.statistics.units import sum_by_unit
 
 
 def draw(seed, decimals):
@@ -58,9 +58,9 @@ def test_codes_that_occur_once_are_summed_without_sorting():
     rng = np.random.default_rng(0)
     codes, values = rng.permutation(50)[:30], rng.normal(size=30)
     plain = np.bincount(codes, weights=values, minlength=50)
-    assert (units._sum_by_code(values, codes, 50) == plain).all()
+    assert (sum_by_unit(values, codes, 50) == plain).all()
     twice, many = np.append(codes, codes[0]), np.append(values, 1.0)
-    assert units._sum_by_code(many, twice, 50)[codes[0]] == pytest.approx(values[0] + 1)
+    assert sum_by_unit(many, twice, 50)[codes[0]] == pytest.approx(values[0] + 1)
 
 
 def test_non_members_above_every_rank_may_be_drawn_as_one(monkeypatch):

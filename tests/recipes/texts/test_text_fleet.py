@@ -48,7 +48,7 @@ def test_what_is_kept_is_that_of_models_trained_by_hand(tmp_path):
     fleet = train_fleet(job, Store(tmp_path), HERE)
     model = job.recipe(select_records(job.pool, job.inside[1]), 1)
     mean = -model.query(job.pool.x)[:, 0]
-    np.testing.assert_allclose(fleet.log_probability[1], mean, rtol=1e-6)
+    np.testing.assert_allclose(fleet.record_quality[1], mean, rtol=1e-6)
     np.testing.assert_allclose(fleet.observed[LOG][1, :, 0, 0], mean, rtol=1e-6)
     p = np.exp(mean)
     np.testing.assert_allclose(
@@ -60,7 +60,7 @@ def test_what_is_kept_is_that_of_models_trained_by_hand(tmp_path):
     again = train_fleet(job, Store(tmp_path), HERE)
     assert (fleet.trained, again.trained) == (2, 0)
     np.testing.assert_array_equal(again.observed[LOG], fleet.observed[LOG])
-    np.testing.assert_array_equal(again.log_probability, fleet.log_probability)
+    np.testing.assert_array_equal(again.record_quality, fleet.record_quality)
 
 
 def test_answers_are_not_reused_for_a_target_that_reads_otherwise(tmp_path):

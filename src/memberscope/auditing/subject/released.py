@@ -108,9 +108,9 @@ def group_by_isolation(places: Floats) -> Mapping[str, NDArray[np.str_]]:
 
     None are far where many records have a copy, or where there are too many to compare.
 
-    >>> places = np.r_[np.zeros(8), 9.0, 5.0][:, None]
+    >>> places = np.r_[np.zeros(8), 2.0, 9.0][:, None]
     >>> group_by_isolation(places)["isolation"].tolist()[-3:]
-    ['2: the rest', '1: farthest tenth', '2: the rest']
+    ['2: the rest', '2: the rest', '1: farthest tenth']
     """
     n = len(places)
     if n > MOST_COMPARED:

@@ -91,6 +91,7 @@ class HttpTarget:
         self.task: Task = endpoint.task
         self.signal: Signal = endpoint.outputs
         self.access = LEVELS[endpoint.outputs]
+        self.known_classes: int | None = 0
         if self.task in OUTPUT_TASKS:
             self.signal, self.access = find_task_signal(self.task), Access.PREDICTION
             self.classes = None
@@ -119,7 +120,7 @@ class HttpTarget:
         Raises:
             InputError: Neither gives it.
         """
-        declared = getattr(self, "known_classes", None) or self.endpoint.declared.n_classes
+        declared = self.known_classes or self.endpoint.declared.n_classes
         # The only protocol whose metadata gives the shape of the outputs
         if declared is None and isinstance(self._serving, OpenInference):
             self._started()

@@ -38,7 +38,7 @@ class ReleasedTable:
 
     >>> released = ReleasedTable(np.array([[0.0, 1.0], [2.0, 3.0]]))
     >>> released.query(np.array([[0.0, 1.0], [9.0, 9.0]]))[:, 0].round(1).tolist()
-    [3.0, -2.3]
+    [3.0, -2.2]
     """
 
     table: Any

@@ -69,11 +69,9 @@ class RestrictedTarget:
 
     @property
     def known_classes(self) -> int | None:
-        """Number of outputs that the target knows, None before its first answer; 0 for classes."""
-        if self.task not in OUTPUT_TASKS:
-            return 0
-        known: int | None = getattr(self.target, "known_classes", 0)
-        return known
+        """None while the target's number of outputs is unknown, else 0, as for classes."""
+        unknown = read_target_facts(self.target).lacks_class_count
+        return None if self.task in OUTPUT_TASKS and unknown else 0
 
     @known_classes.setter
     def known_classes(self, n: int) -> None:
