@@ -23,6 +23,8 @@ from memberscope.statistics.intervals import (
 from memberscope.statistics.units import Sides, cluster_sides, design_effect
 from memberscope.types import Bools, Ints
 
+RUN = 32  # neighbouring thresholds that are bounded together
+ROUNDING = 1e-9  # slack where a bound and an exact limit are compared
 # Words for the two methods whose limits allow for the choice of threshold
 BEST = "band below, largest MOVER limit over thresholds above; for the best threshold, chosen on these data (optimistic)"
 BAND = "Kolmogorov band over all thresholds; for the value at the threshold chosen on these data (optimistic)"
@@ -239,16 +241,25 @@ def _estimate_best_sum(
     # The half width of a band that holds for the weighted sum at every threshold
     reach = float(np.sqrt(0.5 * np.log(1 / tail) * (w1**2 / sizes[0] + w0**2 / sizes[1])))
 
-    def largest(chosen: Any) -> float:
-        true, false = tpr[chosen], fpr[chosen]
-        above = w1 * (compute_upper_share(true * sizes[0], sizes[0], tail) - true)
-        below = w0 * (false - compute_lower_share(false * sizes[1], sizes[1], tail))
-        return float(np.max(sums[chosen] + np.hypot(above, below)))
+    def bound(largest: Any, first: Any, last: Any) -> Any:
+        """Bound the limits of thresholds `first` to `last`, whose sums are at most `largest`.
 
-    high = largest(
-        # Thresholds that cannot reach the chosen one's limit need no exact limit
-        sums + reach >= largest([at])
-    )  # by Hoeffding no exact limit is farther from its share than the band
+        Where both are the same threshold it is that one's limit.
+        """
+        above = compute_upper_share(tpr[last] * sizes[0], sizes[0], tail) - tpr[first]
+        below = fpr[last] - compute_lower_share(fpr[first] * sizes[1], sizes[1], tail)
+        return largest + np.hypot(w1 * above, w0 * below)
+
+    high = float(bound(sums[at], at, at))
+    # By Hoeffding no exact limit is farther from its share than the band, so that thresholds that
+    # cannot reach the chosen one's limit need none
+    near = np.flatnonzero(sums + reach >= high)
+    # Nor do runs of thresholds whose rates together cannot
+    starts = np.arange(0, len(near), RUN)
+    ends = np.minimum(starts + RUN, len(near)) - 1
+    highest = bound(np.maximum.reduceat(sums[near], starts), near[starts], near[ends])
+    kept = near[np.repeat(highest >= high - ROUNDING, ends - starts + 1)]
+    high = float(np.max(bound(sums[kept], kept, kept), initial=high))
     return Interval(value, max(value - reach, -w0), min(high, w1), BEST)
 
 
