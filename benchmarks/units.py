@@ -48,7 +48,7 @@ CORRELATIONS = (0.0, 0.3, 0.9)
 SHIFT, FPR = 1.0, 0.1
 AIM = (0.94, 0.975)  # coverage of a nominal 95% interval, from 100 units a side
 ADDED = 0.3  # share of the estimate stage that units may add
-TIMED = 3  # turns of which the fastest counts
+TIMED = 9  # turns of which the fastest counts
 WINDOW, ORDER, SMOOTHING = 200, 2, 5.0  # characters of a window, of a context; counts added to it
 
 

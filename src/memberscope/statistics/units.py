@@ -98,9 +98,15 @@ def sum_by_unit(values: Floats, codes: Ints, n: int) -> Floats:
         alone = np.zeros(n)
         alone[codes] = values + 0.0
         return alone
-    # From the smallest value up, whatever the order of the records
-    order = np.argsort(values)
-    return np.bincount(codes[order], weights=values[order], minlength=n).astype(np.float64)
+    # From the smallest value up, whatever the order of the records. Those of a curve often stand in
+    # that order, or in the opposite one, which a look shows sooner than sorting
+    steps = np.diff(values)
+    if (steps <= 0).all():
+        codes, values = codes[::-1], values[::-1]
+    elif not (steps >= 0).all():
+        order = np.argsort(values)
+        codes, values = codes[order], values[order]
+    return np.bincount(codes, weights=values, minlength=n).astype(np.float64)
 
 
 def kish_size(rows: Ints) -> float:
@@ -116,21 +122,14 @@ def kish_size(rows: Ints) -> float:
     return float(rows.sum() ** 2 / (rows**2).sum())
 
 
-def number_units(unit: NDArray[np.generic]) -> tuple[Ints, int]:
-    """Number the units (n,) of records from 0, in the order of their names, and count them.
-
-    >>> number_units(np.array([7, 3, 7]))[0].tolist(), number_units(np.array(["b", "a"]))[1]
-    ([1, 0, 1], 2)
-    """
-    # Codes of a larger table need no sorting, which takes most of the time of an estimate
-    if unit.dtype.kind == "i" and len(unit) and unit.min() >= 0 and unit.max() <= DENSE * len(unit):
-        present = np.bincount(unit) > 0
-        n_units = int(present.sum())
-        if n_units == len(present):
-            return unit.astype(np.int64), n_units
-        return (np.cumsum(present) - 1)[unit], n_units
-    names, codes = np.unique(unit, return_inverse=True)
-    return codes, len(names)
+def _has_small_codes(unit: NDArray[np.generic]) -> bool:
+    """Tell whether units (n,) are whole numbers from 0 that need not be sorted to be numbered."""
+    # Seen without a sign, numbers below 0 are large
+    return (
+        unit.dtype.kind == "i"
+        and len(unit) > 0
+        and int(unit.view(f"u{unit.dtype.itemsize}").max()) <= DENSE * len(unit)
+    )
 
 
 def cluster_sides(member: Bools, unit: Ints | None = None) -> Sides:
@@ -149,10 +148,21 @@ def cluster_sides(member: Bools, unit: Ints | None = None) -> Sides:
         n0 = len(member) - n1
         return Sides((np.arange(n1), n1 + np.arange(n0)), (float(n1), float(n0)), (n1, n0, n1 + n0))
     _check.check_same_length(member=member, unit=unit)
-    codes, n_units = number_units(np.asarray(unit))
+    codes = np.asarray(unit)
+    if _has_small_codes(codes):
+        codes = codes.astype(np.int64, copy=False)
+    else:
+        codes = np.unique(codes, return_inverse=True)[1]
     # Codes stay common to both sides, which shows units that have records on both
     inside, outside = codes[member], codes[~member]
+    n_units = int(codes.max(initial=-1)) + 1
     rows = [np.bincount(side, minlength=n_units) for side in (inside, outside)]
+    present = (rows[0] + rows[1]) > 0
+    # Codes of a larger table have gaps
+    if not present.all():
+        number, n_units = np.cumsum(present) - 1, int(present.sum())
+        inside, outside = number[inside], number[outside]
+        rows = [entry[present] for entry in rows]
     counts = (int((rows[0] > 0).sum()), int((rows[1] > 0).sum()), n_units)
     return Sides((inside, outside), (kish_size(rows[0]), kish_size(rows[1])), counts)
 
