@@ -58,6 +58,13 @@ def test_the_page_speaks_of_explained_variance(frontier):
     assert "explained variance" in page and "test accuracy" not in page.lower()
 
 
+def test_advice_speaks_of_explained_variance(frontier):
+    said = " ".join([*frontier.advice, *(note for row in frontier.rows for note in row.notes)])
+    assert "beats these in explained variance and average leakage" in said
+    assert "with wrong values, which costs explained variance" in said
+    assert "accuracy" not in said
+
+
 def test_defaults_fit_the_task():
     recipe = as_recipe(DecisionTreeRegressor())
     assert choose_default_defences(recipe, "regression")[-1] == "digits:1"

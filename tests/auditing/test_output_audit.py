@@ -51,6 +51,8 @@ def test_a_forest_leaks_and_references_see_more(forest):
     assert error.low > 0.65
     assert best.low > error.high
     assert forest.verdict == "FAIL"
+    advice = next(entry.advice for entry in forest.findings if entry.verdict == "FAIL")
+    assert "(numbers with two significant digits)" in advice and "digits:2'" in advice
 
 
 def test_the_plan_is_that_of_the_task(forest):

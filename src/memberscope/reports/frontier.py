@@ -17,7 +17,7 @@ from rich.table import Table
 from memberscope._files import read_json, write_bytes
 from memberscope._html import build_content_policy, keep_options_whole, read_template
 from memberscope._text import format_number, format_percentage
-from memberscope.auditing.defend import FORMAT, Frontier, FrontierRow
+from memberscope.auditing.defend import FORMAT, Frontier, FrontierRow, name_quality
 from memberscope.errors import InputError
 from memberscope.reports import select as lookup
 from memberscope.reports.axis_ticks import choose_ticks
@@ -119,7 +119,7 @@ def render_frontier(frontier: Frontier) -> str:
     )
     text = environment.from_string(read_template("frontier.html.j2")).render(
         frontier=frontier,
-        quality=_name_quality(frontier),
+        quality=name_quality(frontier.plan.task),
         tone=_choose_tone(frontier),
         cards=_build_summary_cards(frontier),
         pictures=[_build_picture(frontier, "worst"), _build_picture(frontier, "average")],
@@ -127,11 +127,6 @@ def render_frontier(frontier: Frontier) -> str:
         style=Markup(style),
     )
     return str(text)
-
-
-def _name_quality(frontier: Frontier) -> str:
-    """Name what a choice is measured by beside its leakage: accuracy, of classes."""
-    return lookup.FIDELITY_WORDS[frontier.plan.task].right
 
 
 def _number_rows(frontier: Frontier) -> dict[str, int]:
@@ -185,7 +180,7 @@ def _build_card(
         label,
         describe_defence(row.name),
         f"{share} of {where} found at {format_percentage(fpr)} false positives; test "
-        f"{_name_quality(frontier)} {_format_cell(row.accuracy)}",
+        f"{name_quality(frontier.plan.task)} {_format_cell(row.accuracy)}",
     )
 
 
@@ -250,7 +245,7 @@ def _build_picture(frontier: Frontier, axis: str) -> dict[str, object]:
     # Leakage starts at zero, so that half of it looks like half
     x_range = (0.0, min(1.0, 1.08 * max(entry.high for _, entry in shown) + 0.01))
     numbers = _number_rows(frontier)
-    words = _name_quality(frontier)
+    words = name_quality(frontier.plan.task)
     dots = [
         _build_dot(row, entry, x_range, y_range, numbers[row.name], words) for row, entry in shown
     ]
@@ -359,11 +354,11 @@ def _build_frontier_table(frontier: Frontier) -> Table:
     """Build the table with one row a choice; those that no other one beats are marked."""
     confidence = format_percentage(frontier.plan.confidence)
     table = Table(
-        title=f"{_name_quality(frontier).capitalize()}, and members found by an attacker who knows the defence ({confidence} intervals)",
+        title=f"{name_quality(frontier.plan.task).capitalize()}, and members found by an attacker who knows the defence ({confidence} intervals)",
         title_justify="left",
     )
     table.add_column("defence", overflow="fold")
-    table.add_column(_name_quality(frontier))
+    table.add_column(name_quality(frontier.plan.task))
     table.add_column(f"found on average at {format_percentage(frontier.fpr)}")
     worst = "" if frontier.canary_fpr is None else f" at {format_percentage(frontier.canary_fpr)}"
     table.add_column(f"found in the worst case{worst}")
@@ -379,7 +374,7 @@ def _build_frontier_table(frontier: Frontier) -> Table:
     table.caption = (
         "Members that the strongest attack finds at so many false positives. If the attacker does not "
         "know the defence: the same two numbers, average and worst case. "
-        f"* no other choice is at least as good in {_name_quality(frontier)}, average and worst "
+        f"* no other choice is at least as good in {name_quality(frontier.plan.task)}, average and worst "
         "case"
     )
     table.caption_justify = "left"

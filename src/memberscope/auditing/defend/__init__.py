@@ -6,6 +6,7 @@ from memberscope.auditing.defend.default_sweep import (
     choose_default_defences,
 )
 from memberscope.auditing.defend.frontier import FORMAT, Frontier, FrontierRow
+from memberscope.auditing.defend.shares import name_quality
 from memberscope.auditing.defend.sweep import (
     SEARCHED,
     SweepOptions,
@@ -23,5 +24,6 @@ __all__ = [
     "choose_default_canaries",
     "choose_default_defences",
     "list_sweep_attacks",
+    "name_quality",
     "sweep_defences",
 ]

@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from memberscope._version import Tool, get_tool_version
-from memberscope.auditing.defend.shares import Share, measure_constant_answer
+from memberscope.auditing.defend.shares import (
+    COUNTED,
+    Share,
+    measure_constant_answer,
+    name_quality,
+)
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.plan_document import PlanDocument, PolicyDocument
 from memberscope.auditing.documents.policy import AnyClaim, AucClaim, Claim, EpsilonClaim, Policy
@@ -471,9 +476,10 @@ def build_frontier(
     """Build the frontier of the rows."""
     # The first row is undefended training, which is always tried first
     base = rows[0]
+    quality = name_quality(plan.task)
     rows = [
         _note_destroyed_accuracy(
-            replace(row, dominated_by=find_dominating_choices(row, rows)), base, shown
+            replace(row, dominated_by=find_dominating_choices(row, rows)), base, shown, quality
         )
         for row in rows
     ]
@@ -488,7 +494,10 @@ def build_frontier(
         canary_fpr=shown.canary_fpr,
         rows=rows,
         undominated=undominated,
-        advice=[*_write_frontier_advice(rows, undominated, shown), *_describe_canary_costs(shown)],
+        advice=[
+            *_write_frontier_advice(rows, undominated, shown, quality),
+            *_describe_canary_costs(shown, quality),
+        ],
     )
 
 
@@ -517,28 +526,28 @@ def find_dominating_choices(row: FrontierRow, rows: list[FrontierRow]) -> list[s
 
 
 def _note_destroyed_accuracy(
-    row: FrontierRow, base: FrontierRow, shown: FrontierView
+    row: FrontierRow, base: FrontierRow, shown: FrontierView, quality: str
 ) -> FrontierRow:
-    """Add a sentence to the row if the defence destroys accuracy."""
+    """Add a sentence to the row if the defence destroys accuracy, which is called `quality`."""
     if row.accuracy is None or base.accuracy is None:
         return row
     # Judged by the upper limit, so that few records do not ruin a defence by chance
     if row.accuracy.high - shown.chance >= RUINED * (base.accuracy.value - shown.chance):
         return row
     words = (
-        f"It costs most of the accuracy: {100 * row.accuracy.value:.3g}% with it, "
+        f"It costs most of the {quality}: {100 * row.accuracy.value:.3g}% with it, "
         f"{100 * base.accuracy.value:.3g}% without a defence."
     )
     return replace(row, notes=[*row.notes, words])
 
 
-def _describe_canary_costs(shown: FrontierView) -> list[str]:
+def _describe_canary_costs(shown: FrontierView, quality: str) -> list[str]:
     """Say what the inserted records cost, and whether they were enough."""
     if not shown.kinds:
         return ["No worst-case records were inserted, so nothing is known of the worst case."]
     found = [
         f"{100 * shown.wrong:.2g}% of the target's training records were inserted with wrong "
-        "labels, which costs accuracy in every row."
+        f"{'labels' if quality in COUNTED else 'values'}, which costs {quality} in every row."
     ]
     if shown.canary_fpr is None:
         found.append(
@@ -548,14 +557,14 @@ def _describe_canary_costs(shown: FrontierView) -> list[str]:
 
 
 def _write_frontier_advice(
-    rows: list[FrontierRow], undominated: list[str], shown: FrontierView
+    rows: list[FrontierRow], undominated: list[str], shown: FrontierView, quality: str
 ) -> list[str]:
     """Write what the frontier means."""
     policy = shown.policy
     axes_words = (
-        "accuracy, average and worst-case leakage"
+        f"{quality}, average and worst-case leakage"
         if shown.canary_fpr is not None
-        else "accuracy and average leakage"
+        else f"{quality} and average leakage"
     )
     found = (
         [f"No other choice beats these in {axes_words} together: {', '.join(undominated)}."]

@@ -1,4 +1,4 @@
-"""Say how right a model is: a share with its limits, and that of the best constant answer."""
+"""Say how right a model is: a share with its limits, its name, and that of a constant answer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from memberscope.statistics import clopper_pearson
-from memberscope.types import Bools, Floats
+from memberscope.types import Bools, Floats, Task
+
+# What a choice is measured by where it is not accuracy, and what counts labels
+QUALITIES: dict[Task, str] = {
+    "text": "token probability",
+    "regression": "explained variance",
+    "forecast": "explained variance",
+    "multilabel": "share of labels right",
+}
+COUNTED = ("accuracy", "share of labels right")
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,15 @@ class Share:
             return cls(mean, mean - reach, min(1.0, mean + reach), len(right))
         low, high = clopper_pearson(int(right.sum()), len(right), confidence)
         return cls(float(right.mean()), float(low), float(high), len(right))
+
+
+def name_quality(task: Task) -> str:
+    """Name what a choice is measured by beside its leakage.
+
+    >>> name_quality("classification"), name_quality("forecast")
+    ('accuracy', 'explained variance')
+    """
+    return QUALITIES.get(task, "accuracy")
 
 
 def measure_constant_answer(y: NDArray[Any]) -> float:

@@ -129,7 +129,7 @@ def judge_audit(
         at.access,
         f" {ALONE}" if untrusted else "",
         excess,
-        advise_on_leak(model, _describe_setting(arrays, at, controls)),
+        advise_on_leak(model, _describe_setting(plan, arrays, at, controls)),
     )
     # Claims first, then controls, then what the policy requires
     findings = build_claim_findings(tested, family)
@@ -164,13 +164,15 @@ def _describe_missing_references(
 
 
 def _describe_setting(
-    arrays: AuditArrays, at: AttackScores, controls: dict[str, Control]
+    plan: Plan, arrays: AuditArrays, at: AttackScores, controls: dict[str, Control]
 ) -> ServingSetting:
     """Describe how the model at the level of `at` is served, and what could be changed."""
     # Losses alone are no answers that could be restricted
     restrictable = any(entry.attack not in OF_LOSSES for entry in arrays.scored)
     n_classes = len(arrays.group_values.get("class", ()))
-    limits = choose_limits(at.access, at.restriction, n_classes) if restrictable else None
+    limits = None
+    if restrictable:
+        limits = choose_limits(at.access, at.restriction, n_classes, plan.task)
     return ServingSetting(at.access, limits, has_recipe="references" in controls)
 
 

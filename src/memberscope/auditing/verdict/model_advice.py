@@ -10,10 +10,24 @@ import shlex
 from dataclasses import dataclass
 
 from memberscope.auditing.documents.diagnostics import ModelDescription
+from memberscope.types import Task
 
 UNKNOWN = ModelDescription("unknown")
 CONFIGURATION = "audit.toml"  # stands for the configuration, whose name a judgement does not know
 OUT = "memberscope-restricted"  # another folder, so that the first audit is kept
+
+
+# The restriction to try for numbers and for several labels
+OUTPUT_LIMITS: dict[Task, str] = {
+    "regression": "digits:2",
+    "forecast": "digits:2",
+    "multilabel": "labels",
+}
+LIMIT_WORDS = {
+    "label": "the label alone",
+    "labels": "the labels alone",
+    "digits:2": "numbers with two significant digits",
+}
 
 
 @dataclass(frozen=True)
@@ -191,14 +205,20 @@ class ServingSetting:
     has_recipe: bool
 
 
-def choose_limits(access: str, restriction: str | None, n_classes: int) -> str | None:
+def choose_limits(
+    access: str, restriction: str | None, n_classes: int, task: Task = "classification"
+) -> str | None:
     """Choose the restriction of outputs to try next; None where there is none.
 
+    >>> choose_limits("prediction", None, 0, "regression")
+    'digits:2'
     >>> choose_limits("probabilities", None, 10), choose_limits("probabilities", "top:3", 10)
     ('top:3+round:2', 'label')
     >>> choose_limits("label", None, 10) is None
     True
     """
+    if access == "prediction":
+        return OUTPUT_LIMITS.get(task) if restriction is None else None
     # Whoever sees labels alone, or holds the model, is not kept from anything by it
     if access not in ("probabilities", "logits") or n_classes < 2:
         return None
@@ -300,8 +320,8 @@ def _describe_limits(limits: str) -> str:
     >>> _describe_limits("top:3+round:2")
     'the 3 likeliest classes alone, with two decimals'
     """
-    if limits == "label":
-        return "the label alone"
+    if limits in LIMIT_WORDS:
+        return LIMIT_WORDS[limits]
     count = limits.partition("+")[0].partition(":")[2]
     classes = "the likeliest class" if count == "1" else f"the {count} likeliest classes"
     return f"{classes} alone, with two decimals"
