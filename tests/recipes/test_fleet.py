@@ -28,7 +28,7 @@ from memberscope.recipes import (
     load_recipe,
     train_fleet,
 )
-from memberscope.recipes.fleet.execution import stream_answers
+from memberscope.recipes.fleet.execution import limit_threads, stream_answers
 from memberscope.recipes.fleet.tuning_cache import limit_jobs
 from memberscope.signals import Store
 from memberscope.types import Access
@@ -334,3 +334,13 @@ def test_a_full_disk_is_a_sentence(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="full disk"):
         train_fleet(order(), Store(tmp_path), HERE)
     assert list(tmp_path.glob("model-*")) == []
+
+
+def test_lightgbm_is_limited_too():
+    """It counts cores by joblib, and gives OpenMP a number of its own."""
+    sklearn = pytest.importorskip("lightgbm.sklearn")
+    before = os.environ.get("LOKY_MAX_CPU_COUNT")
+    with limit_threads(1):
+        assert sklearn.LGBMClassifier()._process_n_jobs(None) == 1
+        assert sklearn.LGBMClassifier()._process_n_jobs(-1) == 1
+    assert os.environ.get("LOKY_MAX_CPU_COUNT") == before

@@ -5,6 +5,7 @@ They run on joblib's backends with one thread a job, so that the place does not 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -27,6 +28,9 @@ Answer = TypeVar("Answer")
 # Limits on threads, and the random numbers of some libraries, belong to the process and not to a
 # thread: one job at a time sets them
 ALONE = RLock()
+# The cores that joblib counts. LightGBM starts as many threads, whatever OpenMP is limited to: two
+# processes with two threads each on two cores took 100 s for a model of 0.3 s
+CORES = "LOKY_MAX_CPU_COUNT"
 # Packages whose errors mean a lost worker
 FROM_WORKERS = ("joblib", "loky", "distributed", "ray", "concurrent", "memberscope")
 
@@ -110,6 +114,8 @@ def limit_threads(n: int) -> Iterator[None]:
     # torch keeps a number of its own, which threadpoolctl does not reach
     before = torch.get_num_threads() if torch else 1
     with ALONE, threadpool_limits(limits=n), parallel_config(backend="sequential"):
+        cores = os.environ.get(CORES)
+        os.environ[CORES] = str(n)
         if torch:
             torch.set_num_threads(n)
         try:
@@ -117,6 +123,10 @@ def limit_threads(n: int) -> Iterator[None]:
         finally:
             if torch:
                 torch.set_num_threads(before)
+            if cores is None:
+                del os.environ[CORES]
+            else:
+                os.environ[CORES] = cores
 
 
 def run_job(work: Callable[..., Answer], shared: Any, number: int, job: Any) -> tuple[int, Answer]:
