@@ -20,6 +20,7 @@ from memberscope.auditing.subject.subject import Subject
 SECONDS = 20.0  # what a quick audit takes or so, without reference models
 WITH_MODELS = 60.0  # and with them
 TRAINED = 40.0  # seconds of these that training and asking reference models may take
+PLANNED = 0.85  # share of the time that is planned for, since forecasts err
 # Share of the other seconds that searches may take, however long everything else takes
 LEAST_SHARE = 0.15
 # Queries a record for the boundary search and for the others, from the best choice to the cheapest
@@ -76,7 +77,7 @@ def compute_search_seconds(
     plan: Plan, subject: Subject, schedule: Schedule, timings: Timings, *, trains: bool
 ) -> float:
     """Compute the seconds that are left for searches beside the rest of the audit."""
-    given = SECONDS * _scale_time(plan, trains)
+    given = PLANNED * SECONDS * _scale_time(plan, trains)
     none = replace(plan, search_queries=0, boundary_queries=0)
     rest = estimate_audit_seconds(none, subject, None, schedule, timings)
     return max(given - rest.wall(os.cpu_count() or 1, 1), LEAST_SHARE * given)

@@ -28,23 +28,23 @@ from memberscope.targets.wrappers import find_metered_target
 from memberscope.types import Attack
 
 START = 1.5  # an audit of next to nothing
-ATTACK = (0.005, 8.0e-7)  # an attack that learns nothing at one level: in all, and for each record
-FITTED = (0.03, 8.0e-6)  # one that is fitted once a fold and once a pair of folds
+ATTACK = (0.0025, 4.0e-7)  # an attack that learns nothing at one level: in all, and for each record
+FITTED = (0.015, 4.0e-6)  # one that is fitted once a fold and once a pair of folds
 COMPARED = 2.5e-7  # one that compares with reference models: for each record and model, besides
 # Quantile regression on features, all folds: in all, for each record, and the records up to which
 # fitting takes longer
 QUANTILE = (
-    1.8,
-    7.8e-5,
+    0.9,
+    3.9e-5,
     50_000,
 )
 FURTHER = 0.05  # share of that which a record beyond them takes: it is scored only
 # An attack classifier: `audit --attacks shokri` on Location-30, 8 references, 28 s for 465
 CLASSIFIER = 0.06
 # All numbers of one attack on some records, by the root of their number: so many ranks matter
-PART = 3.0e-4
+PART = 1.8e-4
 # The simulation of what the audit could have seen, by the root of the number of non-members
-SIMULATED = 0.018
+SIMULATED = 0.011
 # The blind control: in all, for each record and column, and the most records it looks at
 BLIND = (
     0.1,
