@@ -15,7 +15,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 import aims
-from memberscope.auditing.collect.text_references import compare_training, explain_other_training
+from memberscope.auditing.collect.text_references import explain_other_training
+from memberscope.auditing.collect.training_comparison import compare_training
 from memberscope.recipes import build_balanced_design
 
 # Nats a token that a text of one's own gains, and that all texts gained since the base model

@@ -27,7 +27,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import aims
 import text_gpt
 from memberscope.attacks import RMIA, LiRA, TokenClassifier, compute_token_features, list_attacks
-from memberscope.auditing.collect.text_references import compare_training, explain_other_training
+from memberscope.auditing.collect.text_references import explain_other_training
+from memberscope.auditing.collect.training_comparison import compare_training
 from memberscope.recipes import CausalLMRecipe, FineTuning, LoRA, build_balanced_design
 from memberscope.recipes.fleet import limit_threads, select_records
 from memberscope.signals import Store, collect_tokens, compute_losses, digest_records

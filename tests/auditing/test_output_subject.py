@@ -13,7 +13,7 @@ from memberscope.auditing.collect.output_references import (
     explain_other_fit,
     mark_fitted_models,
 )
-from memberscope.auditing.collect.text_references import compare_training
+from memberscope.auditing.collect.training_comparison import compare_training
 from memberscope.auditing.estimates.output_fit import describe_output_fit
 from memberscope.auditing.subject.outputs import make_output_subject
 from memberscope.auditing.verdict.model_advice import describe_measures

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from memberscope.auditing.collect.text_references import (
-    compare_training,
     explain_other_training,
     mark_learned_models,
 )
+from memberscope.auditing.collect.training_comparison import compare_training
 from memberscope.recipes import build_balanced_design
 
 # Of a small GPT fine-tuned for four epochs and for one: gain on own texts, and general progress

@@ -6,22 +6,25 @@ it, and whether it moves as the target's does.
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import replace
 
 import numpy as np
 
 from memberscope.auditing.collect.reference_models import (
     CONVERGED,
     References,
-    explain_untrained_models,
     mark_converged_models,
 )
 from memberscope.auditing.collect.text_references import (
     LEARNED,
-    TrainingComparison,
-    compare_training,
     measure_likeness,
     measure_text_fidelity,
+)
+from memberscope.auditing.collect.training_comparison import (
+    TrainingComparison,
+    TrainingWords,
+    compare_references,
+    run_training_control,
 )
 from memberscope.auditing.documents.diagnostics import ReferenceFidelity
 from memberscope.auditing.documents.result import Control
@@ -32,6 +35,16 @@ from memberscope.types import Bools, Floats
 
 # Standard deviations of the number by which gains may always differ
 ALLOWED = 0.1
+LESS_ACCURATE = f"training accuracy below {CONVERGED:g} of the others'"
+WORDS = TrainingWords(
+    models="reference models",
+    too_weak=f"confidence in their own records below {LEARNED:g} of the others' or the audited "
+    "model's",
+    mistrained="they were trained in another way, or inside is not whom they were trained on. "
+    "Attacks with them say little; give references that were trained as the audited model was.",
+    alike="were trained like the audited model",
+    unknown_gain="how much training moves their numbers cannot be told from this design",
+)
 
 
 def measure_loss_confidence(subject: Subject, observed: Observed) -> float:
@@ -86,46 +99,20 @@ def measure_loss_fidelity(found: References, subject: Subject) -> ReferenceFidel
 
 def run_loss_reference_control(found: References, subject: Subject, confidence: float) -> Control:
     """Check that enough references were trained, and that training moves their numbers alike."""
-    details = asdict(measure_loss_fidelity(found, subject))
     stored = subject.stored_references
     measured = stored is not None and stored.train_accuracy is not None
-    least = (
-        f"training accuracy below {CONVERGED:g} of the others'"
-        if measured
-        else f"confidence in their own records below {LEARNED:g} of the others' or the audited model's"
-    )
-    why = explain_untrained_models(found, least)
-    if why is not None:
-        return Control(False, why, details=details)
-    told, good = found.fleet.record_quality, found.good
-    assert told is not None, "a fleet of losses without numbers"
     own = _read_own_number(found, subject)
-    compared = compare_training(
-        own,
-        subject.member,
-        told[good].astype(np.float64),
-        found.fleet.inside[good],
-        confidence,
-        subject.unit_codes,
+    return run_training_control(
+        found,
+        measure_loss_fidelity(found, subject),
+        lambda: compare_references(found, subject, own, confidence),
+        replace(WORDS, too_weak=LESS_ACCURATE) if measured else WORDS,
+        explain=lambda compared: _explain_other_gain(compared, float(own.std())),
+        describe_gains=lambda compared: (
+            f"training on a record moves its number by {compared.reference_gain:.2g}, of the "
+            f"audited model by {compared.target_gain:.2g}"
+        ),
     )
-    details |= {"target_gain": compared.target_gain, "reference_gain": compared.reference_gain}
-    other = _explain_other_gain(compared, float(own.std()))
-    n_good = int(good.sum())
-    if other is not None:
-        why = (
-            f"{n_good} reference models {other}: they were trained in another way, or inside is not "
-            "whom they were trained on. Attacks with them say little; give references that were "
-            "trained as the audited model was."
-        )
-        return Control(False, why, details=details)
-    gains = (
-        "how much training moves their numbers cannot be told from this design"
-        if compared.reference_gain is None
-        else f"training on a record moves its number by {compared.reference_gain:.2g}, of the "
-        f"audited model by {compared.target_gain:.2g}"
-    )
-    left_out = f"; {found.n_failed} left out, which did not learn" if found.n_failed else ""
-    return Control(True, f"{n_good} reference models: {gains}{left_out}.", details=details)
 
 
 def _explain_other_gain(compared: TrainingComparison, spread: float) -> str | None:

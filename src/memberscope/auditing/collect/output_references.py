@@ -7,12 +7,16 @@ are equally right, and each gains as much on its own records as the other.
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import numpy as np
 
-from memberscope.auditing.collect.reference_models import References, explain_untrained_models
-from memberscope.auditing.collect.text_references import TrainingComparison, compare_training
+from memberscope.auditing.collect.reference_models import References
+from memberscope.auditing.collect.training_comparison import (
+    TrainingComparison,
+    TrainingWords,
+    compare_references,
+    find_other_level,
+    run_training_control,
+)
 from memberscope.auditing.documents.diagnostics import ReferenceFidelity
 from memberscope.auditing.documents.result import Control
 from memberscope.auditing.subject.subject import Subject
@@ -25,6 +29,15 @@ FITTED = 0.5
 # Share of the target's gain on its own records by which references may differ from it, and the
 # part of the variance, or of the labels, by which they always may
 SHARE, ALLOWED = 0.5, 0.05
+RECORDS = {"members": "records that both were trained on", "others": "records new to both"}
+WORDS = TrainingWords(
+    models="reference models",
+    too_weak=f"they explain less than {FITTED:g} of what the others or the audited model do",
+    mistrained="they were trained in another way. Attacks with them say little; give the recipe the "
+    "settings of the audited model.",
+    alike="were trained like the audited model",
+    unknown_gain="their gain on own records cannot be told from this design",
+)
 
 
 def measure_mean_quality(subject: Subject, observed: Observed) -> float:
@@ -50,33 +63,18 @@ def mark_fitted_models(train_accuracy: Floats, of_target: float) -> Bools:
 
 def run_output_reference_control(found: References, subject: Subject, confidence: float) -> Control:
     """Check that enough references were trained, and trained as the target was."""
-    fidelity = measure_output_fidelity(found, subject)
-    details = asdict(fidelity)
     what = "labels" if subject.target.signal == "label_probabilities" else "variance"
-    least = f"they explain less than {FITTED:g} of what the others or the audited model do"
-    why = explain_untrained_models(found, least)
-    if why is not None:
-        return Control(False, why, details=details)
-    compared = compare_output_references(found, subject, confidence)
-    details |= {"target_gain": compared.target_gain, "reference_gain": compared.reference_gain}
-    limits = {} if compared.gain is None else asdict(compared.gain)
-    n_good = int(found.good.sum())
-    other = explain_other_fit(compared, what)
-    if other is not None:
-        why = (
-            f"{n_good} reference models {other}: they were trained in another way. Attacks with "
-            "them say little; give the recipe the settings of the audited model."
-        )
-        return Control(False, why, details=details, **limits)
-    gains = (
-        "their gain on own records cannot be told from this design"
-        if compared.gain is None
-        else f"they gain {100 * (compared.reference_gain or 0.0):.3g}% of the {what} on records that "
-        f"they were trained on, the audited model {100 * (compared.target_gain or 0.0):.3g}%"
+    return run_training_control(
+        found,
+        measure_output_fidelity(found, subject),
+        lambda: compare_output_references(found, subject, confidence),
+        WORDS,
+        explain=lambda compared: explain_other_fit(compared, what),
+        describe_gains=lambda compared: (
+            f"they gain {100 * (compared.reference_gain or 0.0):.3g}% of the {what} on records that "
+            f"they were trained on, the audited model {100 * (compared.target_gain or 0.0):.3g}%"
+        ),
     )
-    left_out = f"; {found.n_failed} left out, which did not learn" if found.n_failed else ""
-    why = f"{n_good} reference models were trained like the audited model: {gains}{left_out}."
-    return Control(True, why, details=details, **limits)
 
 
 def explain_other_fit(found: TrainingComparison, what: str) -> str | None:
@@ -84,7 +82,7 @@ def explain_other_fit(found: TrainingComparison, what: str) -> str | None:
 
     `what` they are right about is the variance or the labels.
 
-    >>> from memberscope.auditing.collect.text_references import Difference
+    >>> from memberscope.auditing.collect.training_comparison import Difference
     >>> same = Difference(0.0, -0.01, 0.01)
     >>> explain_other_fit(TrainingComparison(same, same, 0.2, 0.2, same), "variance") is None
     True
@@ -94,16 +92,14 @@ def explain_other_fit(found: TrainingComparison, what: str) -> str | None:
     """
     target = max(found.target_gain or 0.0, 0.0)
     allowed = max(SHARE * target, ALLOWED)
-    for difference, words in (
-        (found.members, "records that both were trained on"),
-        (found.others, "records new to both"),
-    ):
-        if difference is None or (difference.low <= allowed and difference.high >= -allowed):
-            continue
+    other = find_other_level(found, allowed)
+    if other is not None:
+        difference, where = other
         more = "less" if difference.value > 0 else "more"
         share = 100 * abs(difference.value)
         return (
-            f"are right about {share:.2g}% of the {what} {more} than the audited model on {words}"
+            f"are right about {share:.2g}% of the {what} {more} than the audited model on "
+            f"{RECORDS[where]}"
         )
     gain = found.gain
     if gain is None or (gain.high >= -allowed and gain.low <= max(target, ALLOWED)):
@@ -156,13 +152,5 @@ def compare_output_references(
     found: References, subject: Subject, confidence: float
 ) -> TrainingComparison:
     """Compare the references that learned with the target."""
-    theirs, good = found.fleet.record_quality, found.good
-    assert theirs is not None, "a fleet of real outputs without how right they are"
-    return compare_training(
-        _measure_own_quality(subject, found.observed),
-        subject.member,
-        theirs[good].astype(np.float64),
-        found.fleet.inside[good],
-        confidence,
-        subject.unit_codes,
-    )
+    own = _measure_own_quality(subject, found.observed)
+    return compare_references(found, subject, own, confidence)
