@@ -86,8 +86,16 @@ def test_what_does_not_fit_is_refused(tmp_path):
     odd[[3, 9]] = np.nan
     whole = np.round(TRUE[:, 0]).astype(int)
     cases = (
-        ({"y": TRUE[:, 0], "prediction": odd}, {}, r"'prediction' of .* in 2 records.* row 4"),
-        ({"y": odd, "prediction": TRUE[:, 0]}, {}, r"'y' of .* in 2 records, the first in row 4"),
+        (
+            {"y": TRUE[:, 0], "prediction": odd},
+            {},
+            r"finite prediction .*'prediction' of .* in 2 records.* row 4",
+        ),
+        (
+            {"y": odd, "prediction": TRUE[:, 0]},
+            {},
+            r"finite true value .*'y' of .* in 2 records, the first in row 4",
+        ),
         ({"y": whole, "prediction": whole}, {}, r"whose meaning is open.*--task regression"),
         ({"y": whole}, {"task": "regression"}, r"Add 'prediction'"),
         ({"prediction": TRUE[:, 0]}, {"task": "regression"}, r"Add 'y'"),

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from memberscope._text import format_number, format_percentage
 from memberscope.attacks import list_attacks
 from memberscope.auditing import STRONGEST, Result
+from memberscope.auditing.defend import name_quality
 from memberscope.auditing.documents import (
     DetectableRate,
     ExtractionSummary,
@@ -318,24 +319,20 @@ def select_task_words(task: Task) -> TaskWords:
 class FidelityWords:
     """What the numbers are called that say how like the target the reference models are."""
 
-    right: str
     alike: str
     apart: str
 
 
-# Of numbers it is the explained variance, record by record
-OUTPUT_WORDS = FidelityWords("explained variance", "correlation of errors", "distance of errors")
+OUTPUT_WORDS = FidelityWords("correlation of errors", "distance of errors")
 FIDELITY_WORDS: dict[Task, FidelityWords] = {
-    "classification": FidelityWords("accuracy", "agreement", "calibration distance"),
-    # Of texts the mean over records of the geometric-mean probability of a token
-    "text": FidelityWords("token probability", "rank correlation of losses", "loss distance, nats"),
+    "classification": FidelityWords("agreement", "calibration distance"),
+    "text": FidelityWords("rank correlation of losses", "loss distance, nats"),
     "regression": OUTPUT_WORDS,
     "forecast": OUTPUT_WORDS,
     "multilabel": FidelityWords(
-        "share of labels right", "correlation of that share", "distance of that share"
+        "correlation of the share of labels right", "distance of the share of labels right"
     ),
-    # Of a table the mean over records of one over one plus the distance to its closest row
-    "table": FidelityWords("nearness", "correlation of nearness", "nearness distance"),
+    "table": FidelityWords("correlation of nearness", "nearness distance"),
 }
 
 
@@ -353,7 +350,7 @@ def describe_references(result: Result) -> list[tuple[str, str]]:
     gap = None if own is None or others is None else own - others
     target_own, target_others = found.target_train_accuracy, found.target_held_out_accuracy
     target_gap = None if target_own is None or target_others is None else target_own - target_others
-    words = FIDELITY_WORDS[result.plan.task]
+    words, right = FIDELITY_WORDS[result.plan.task], name_quality(result.plan.task)
     return [
         (
             "trained and left out",
@@ -361,15 +358,15 @@ def describe_references(result: Result) -> list[tuple[str, str]]:
             f"{found.failed} left out",
         ),
         (
-            f"{words.right} on their own records",
+            f"{right} on their own records",
             f"{format_percentage(own)} (target {format_percentage(target_own)})",
         ),
         (
-            f"{words.right} on other records",
+            f"{right} on other records",
             f"{format_percentage(others)} (target {format_percentage(target_others)})",
         ),
         (
-            f"{words.right} gap",
+            f"{right} gap",
             f"{format_percentage(gap)} (target {format_percentage(target_gap)})",
         ),
         (words.alike, format_percentage(found.agreement)),

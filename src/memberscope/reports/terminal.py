@@ -10,6 +10,7 @@ from rich.table import Table
 
 from memberscope._text import format_number, format_percentage
 from memberscope.auditing import STRONGEST, Result
+from memberscope.auditing.defend import name_quality
 from memberscope.auditing.documents import (
     DetectableRate,
     ExtractionSummary,
@@ -209,7 +210,7 @@ def _format_model_lines(result: Result) -> list[str]:
             f"{words['time spent training']}; "
             + "; ".join(
                 f"{name} {words[name]}"
-                for name in (f"{called.right} gap", called.alike, called.apart)
+                for name in (f"{name_quality(result.plan.task)} gap", called.alike, called.apart)
             )
             + f"; {words['trained by']}"
         )

@@ -12,14 +12,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from memberscope.attacks._inputs import require_needs
-from memberscope.attacks._reference_stats import keep_hidden_scores
-from memberscope.attacks.outputs._blocks import build_output_needs, read_outputs
-from memberscope.types import Evidence, Floats, Needs
+from memberscope.attacks.outputs._output_score import OutputScore
+from memberscope.types import Evidence, Floats
 
 
 @dataclass(frozen=True)
-class PredictionError:
+class PredictionError(OutputScore):
     """Minus the squared error [1], as a share of its mean over the records, averaged over outputs.
 
     So outputs in other units, or that the model predicts less well, count alike.
@@ -30,26 +28,10 @@ class PredictionError:
     [-0.2, -1.8]
     """
 
-    version: ClassVar[int] = 1
+    _base: ClassVar[str] = "prediction_error"
 
-    @property
-    def name(self) -> str:
-        """`prediction_error`."""
-        return "prediction_error"
-
-    @property
-    def needs(self) -> Needs:
-        """One query for each record."""
-        return build_output_needs("prediction")
-
-    def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
-        """Give minus the scaled error, as (n,); NaN where not hidden.
-
-        Raises:
-            UnmetNeedError: The evidence lacks the predictions.
-        """
-        require_needs(self, evidence)
-        return keep_hidden_scores(-scale_squared_error(*read_outputs(evidence)), evidence.hidden)
+    def _measure(self, evidence: Evidence, outputs: Floats, truth: Floats) -> Floats:
+        return -scale_squared_error(outputs, truth)
 
 
 def scale_squared_error(outputs: Floats, truth: Floats) -> Floats:

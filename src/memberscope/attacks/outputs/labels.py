@@ -14,19 +14,13 @@ from typing import ClassVar
 import numpy as np
 
 from memberscope._numerics import round_to_40_bits
-from memberscope.attacks._inputs import require_needs
-from memberscope.attacks._reference_stats import keep_hidden_scores
-from memberscope.attacks.outputs._blocks import (
-    Convert,
-    build_output_needs,
-    find_resolution,
-    read_outputs,
-)
-from memberscope.types import Evidence, Floats, Needs
+from memberscope.attacks.outputs._blocks import Convert, find_resolution
+from memberscope.attacks.outputs._output_score import OutputScore
+from memberscope.types import Evidence, Floats, Signal
 
 
 @dataclass(frozen=True)
-class LabelLoss:
+class LabelLoss(OutputScore):
     """Log-probability of the true labels, summed over them: minus the loss [1], in nats.
 
     >>> p = np.array([[[0.5, 0.5]], [[0.5, 0.25]]])
@@ -35,31 +29,16 @@ class LabelLoss:
     [-1.3863, -2.0794]
     """
 
-    version: ClassVar[int] = 1
+    _base: ClassVar[str] = "label_loss"
+    _signal: ClassVar[Signal] = "label_probabilities"
 
-    @property
-    def name(self) -> str:
-        """`label_loss`."""
-        return "label_loss"
-
-    @property
-    def needs(self) -> Needs:
-        """One query for each record."""
-        return build_output_needs("label_probabilities")
-
-    def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
-        """Give the log-probability, as (n,); NaN where not hidden.
-
-        Raises:
-            UnmetNeedError: The evidence lacks the probabilities.
-        """
-        require_needs(self, evidence)
-        logits = build_logit_reader(evidence)(*read_outputs(evidence))
-        return keep_hidden_scores(-np.logaddexp(0, -logits).sum(axis=1), evidence.hidden)
+    def _measure(self, evidence: Evidence, outputs: Floats, truth: Floats) -> Floats:
+        logits = build_logit_reader(evidence)(outputs, truth)
+        return np.asarray(-np.logaddexp(0, -logits).sum(axis=1))
 
 
 @dataclass(frozen=True)
-class LabelGap:
+class LabelGap(OutputScore):
     """Share of a record's labels that are right: its advantage is the gap in accuracy [1].
 
     >>> p = np.array([[[0.9, 0.1]], [[0.2, 0.1]]])
@@ -68,28 +47,11 @@ class LabelGap:
     [1.0, 0.5]
     """
 
-    version: ClassVar[int] = 1
+    _base: ClassVar[str] = "label_gap"
+    _signal: ClassVar[Signal] = "label_probabilities"
 
-    @property
-    def name(self) -> str:
-        """`label_gap`."""
-        return "label_gap"
-
-    @property
-    def needs(self) -> Needs:
-        """One query for each record."""
-        return build_output_needs("label_probabilities")
-
-    def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
-        """Give the share of labels that are right, as (n,); NaN where not hidden.
-
-        Raises:
-            UnmetNeedError: The evidence lacks the probabilities.
-        """
-        require_needs(self, evidence)
-        outputs, truth = read_outputs(evidence)
-        right = ((outputs >= 0.5) == (truth > 0.5)).mean(axis=1)
-        return keep_hidden_scores(right, evidence.hidden)
+    def _measure(self, evidence: Evidence, outputs: Floats, truth: Floats) -> Floats:
+        return np.asarray(((outputs >= 0.5) == (truth > 0.5)).mean(axis=1))
 
 
 def build_logit_reader(evidence: Evidence) -> Convert:

@@ -21,24 +21,19 @@ from memberscope.attacks._inputs import require_needs
 from memberscope.attacks._reference_stats import keep_hidden_scores
 from memberscope.attacks.lira_robust import compute_robust_ratio
 from memberscope.attacks.outputs._blocks import (
+    Convert,
     build_output_needs,
     compute_output_moments,
     read_outputs,
 )
-from memberscope.attacks.outputs._normal_ratio import (
-    Covariance,
-    Mode,
-    Variance,
-    compute_log_ratio,
-    model_sides,
-    name_variant,
-)
+from memberscope.attacks.outputs._correlation import Side
+from memberscope.attacks.outputs._normal_ratio import Covariance, OutputLiRA
 from memberscope.attacks.outputs.labels import build_logit_reader
-from memberscope.types import Evidence, Floats, Needs
+from memberscope.types import Bools, Evidence, Floats, Needs, Signal
 
 
 @dataclass(frozen=True)
-class LiRALabels:
+class LiRALabels(OutputLiRA):
     """Sum over labels of the likelihood ratio of the normals fitted with and without the record.
 
     Offline it is the sum of the excesses over the normals fitted without it, in standard
@@ -55,44 +50,18 @@ class LiRALabels:
     True
     """
 
-    mode: Mode = "online"
-    variance: Variance = "auto"
     covariance: Covariance = "diagonal"
-    version: ClassVar[int] = 1
+    _base: ClassVar[str] = "lira_labels"
+    _signal: ClassVar[Signal] = "label_probabilities"
+    _usual_covariance: ClassVar[Covariance] = "diagonal"
 
-    @property
-    def name(self) -> str:
-        """`lira_labels` or `lira_labels_offline`, with what differs from the default."""
-        others = ["shrunk"] if self.covariance == "shrunk" else []
-        return name_variant("lira_labels", self.mode, self.variance, *others)
+    def _build_converter(self, evidence: Evidence) -> Convert:
+        return build_logit_reader(evidence)
 
-    @property
-    def log_ratio(self) -> bool:
-        """True online, where models trained with the record are modelled too."""
-        return self.mode == "online"
-
-    @property
-    def needs(self) -> Needs:
-        """Two reference models on each side that is modelled, so that a variance can be estimated."""
-        least = (2, 2) if self.mode == "online" else (0, 2)
-        return build_output_needs("label_probabilities", least)
-
-    def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
-        """Give the summed log-ratio, or the summed excess, as (n,); NaN where not hidden.
-
-        Raises:
-            UnmetNeedError: Reference models are missing or too few.
-        """
-        require_needs(self, evidence)
-        convert = build_logit_reader(evidence)
-        value = convert(*read_outputs(evidence))
-        sides = model_sides(evidence, convert, value.shape[1], self.variance, self.covariance)
-        if self.mode == "online":
-            scores = compute_log_ratio(sides, value)
+    def _score_offline(self, out: Side, value: Floats, truth: Floats, hidden: Bools) -> Floats:
         # Members lie above what models without them give, so that only this side counts
-        else:
-            scores = ((value - sides[1].mean) / sides[1].deviation).sum(axis=1)
-        return keep_hidden_scores(scores, evidence.hidden)
+        excess: Floats = ((value - out.mean) / out.deviation).sum(axis=1)
+        return excess
 
 
 @dataclass(frozen=True)

@@ -16,20 +16,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
-from memberscope.attacks._inputs import require_needs
-from memberscope.attacks._reference_stats import keep_hidden_scores
-from memberscope.attacks.outputs._blocks import build_output_needs, keep_outputs, read_outputs
-from memberscope.attacks.outputs._normal_ratio import (
-    Covariance,
-    Mode,
-    Variance,
-    compute_log_ratio,
-    model_sides,
-    name_variant,
-)
-from memberscope.types import Bools, Evidence, Floats, Needs
+from memberscope.attacks.outputs._blocks import Convert, keep_outputs
+from memberscope.attacks.outputs._correlation import Side
+from memberscope.attacks.outputs._normal_ratio import OutputLiRA
+from memberscope.types import Bools, Evidence, Floats
 
 # Share of members among the hidden records that the offline attack assumes
 ASSUMED_SHARE = 0.5
@@ -38,7 +28,7 @@ NEAREST, FURTHEST = 0.01, 1.0
 
 
 @dataclass(frozen=True)
-class LiRAPrediction:
+class LiRAPrediction(OutputLiRA):
     """Likelihood ratio of the normals of the prediction under models with and without the record.
 
     Offline, where no model was trained with it, training on a record is taken to move its
@@ -56,43 +46,13 @@ class LiRAPrediction:
     [40.0, -40.0]
     """
 
-    mode: Mode = "online"
-    variance: Variance = "auto"
-    covariance: Covariance = "shrunk"
-    version: ClassVar[int] = 1
+    _base: ClassVar[str] = "lira_prediction"
 
-    @property
-    def name(self) -> str:
-        """`lira_prediction` or `lira_prediction_offline`, with what differs from the default."""
-        others = ["diagonal"] if self.covariance == "diagonal" else []
-        return name_variant("lira_prediction", self.mode, self.variance, *others)
+    def _build_converter(self, evidence: Evidence) -> Convert:
+        return keep_outputs
 
-    @property
-    def log_ratio(self) -> bool:
-        """True online, where models trained with the record are modelled too."""
-        return self.mode == "online"
-
-    @property
-    def needs(self) -> Needs:
-        """Two reference models on each side that is modelled, so that a variance can be estimated."""
-        return build_output_needs("prediction", (2, 2) if self.mode == "online" else (0, 2))
-
-    def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
-        """Give the log-ratio, as (n,); NaN where not hidden.
-
-        Raises:
-            UnmetNeedError: Reference models are missing or too few.
-        """
-        require_needs(self, evidence)
-        value, truth = read_outputs(evidence)
-        sides = model_sides(evidence, keep_outputs, value.shape[1], self.variance, self.covariance)
-        if self.mode == "online":
-            scores = compute_log_ratio(sides, value)
-        else:
-            scores = compute_shift_ratio(
-                sides[1].whiten(value), sides[1].whiten(truth), evidence.hidden
-            )
-        return keep_hidden_scores(scores, evidence.hidden)
+    def _score_offline(self, out: Side, value: Floats, truth: Floats, hidden: Bools) -> Floats:
+        return compute_shift_ratio(out.whiten(value), out.whiten(truth), hidden)
 
 
 def compute_shift_ratio(value: Floats, truth: Floats, hidden: Bools) -> Floats:

@@ -21,19 +21,11 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from memberscope.attacks._inputs import require_needs
-from memberscope.attacks._reference_stats import keep_hidden_scores
-from memberscope.attacks.outputs._blocks import build_output_needs, read_outputs
-from memberscope.attacks.outputs._normal_ratio import (
-    Covariance,
-    Mode,
-    Variance,
-    compute_log_ratio,
-    model_sides,
-    name_variant,
-)
+from memberscope.attacks.outputs._blocks import Convert
+from memberscope.attacks.outputs._correlation import Side
+from memberscope.attacks.outputs._normal_ratio import OutputLiRA
 from memberscope.errors import InputError
-from memberscope.types import Evidence, Floats, Needs
+from memberscope.types import Bools, Evidence, Floats, Task
 
 SeriesError = Literal["mse", "mae", "smape", "trend", "seasonality"]
 SERIES_ERRORS: tuple[SeriesError, ...] = ("mse", "mae", "smape", "trend", "seasonality")
@@ -43,7 +35,7 @@ CUBIC = 4  # coefficients of the polynomial that is the trend [1]
 
 
 @dataclass(frozen=True)
-class LiRASeries:
+class LiRASeries(OutputLiRA):
     """Likelihood ratio of the joint normals of a forecast's errors with and without the window.
 
     `errors` are that of the trend (a polynomial over the horizon, at most cubic) and that of the
@@ -61,11 +53,9 @@ class LiRASeries:
     True
     """
 
-    mode: Mode = "online"
     errors: tuple[SeriesError, ...] = SPLIT
-    variance: Variance = "auto"
-    covariance: Covariance = "shrunk"
-    version: ClassVar[int] = 1
+    _base: ClassVar[str] = "lira_series"
+    _tasks: ClassVar[tuple[Task, ...] | None] = ("forecast",)
 
     def __post_init__(self) -> None:
         """Refuse errors that are none.
@@ -79,44 +69,18 @@ class LiRASeries:
                 f"{', '.join(self.errors) or 'none'}. Name at least one of them."
             )
 
-    @property
-    def name(self) -> str:
-        """`lira_series` or `lira_series_offline`, with what differs from the default."""
-        others: list[str] = [*self.errors] if self.errors != SPLIT else []
-        others += ["diagonal"] if self.covariance == "diagonal" else []
-        return name_variant("lira_series", self.mode, self.variance, *others)
+    def _name_others(self) -> list[str]:
+        return [*self.errors] if self.errors != SPLIT else []
 
-    @property
-    def log_ratio(self) -> bool:
-        """True online, where models trained with the record are modelled too."""
-        return self.mode == "online"
-
-    @property
-    def needs(self) -> Needs:
-        """Two reference models on each side that is modelled, so that a variance can be estimated."""
-        return build_output_needs(
-            "prediction", (2, 2) if self.mode == "online" else (0, 2), tasks=("forecast",)
-        )
-
-    def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
-        """Give the log-ratio, or the mean distance below, as (n,); NaN where not hidden.
-
-        Raises:
-            UnmetNeedError: Reference models are missing or too few.
-        """
-        require_needs(self, evidence)
-        outputs, truth = read_outputs(evidence)
-        basis = _build_trend_basis(outputs.shape[1])
+    def _build_converter(self, evidence: Evidence) -> Convert:
+        horizon = evidence.target.shape[2]
         # One step has no course
-        errors = self.errors if outputs.shape[1] > 1 else _leave_out_course(self.errors)
-        convert = partial(_take_roots, errors, basis)
-        value = convert(outputs, truth)
-        sides = model_sides(evidence, convert, value.shape[1], self.variance, self.covariance)
-        if self.mode == "online":
-            scores = compute_log_ratio(sides, value)
-        else:
-            scores = -((value - sides[1].mean) / sides[1].deviation).mean(axis=1)
-        return keep_hidden_scores(scores, evidence.hidden)
+        errors = self.errors if horizon > 1 else _leave_out_course(self.errors)
+        return partial(_take_roots, errors, _build_trend_basis(horizon))
+
+    def _score_offline(self, out: Side, value: Floats, truth: Floats, hidden: Bools) -> Floats:
+        below: Floats = ((out.mean - value) / out.deviation).mean(axis=1)
+        return below
 
 
 def measure_series_errors(

@@ -23,7 +23,6 @@ from memberscope.auditing.collect.text_references import (
 from memberscope.auditing.collect.training_comparison import (
     TrainingComparison,
     TrainingWords,
-    compare_references,
     run_training_control,
 )
 from memberscope.auditing.documents.diagnostics import ReferenceFidelity
@@ -104,9 +103,11 @@ def run_loss_reference_control(found: References, subject: Subject, confidence: 
     own = _read_own_number(found, subject)
     return run_training_control(
         found,
+        subject,
+        own,
         measure_loss_fidelity(found, subject),
-        lambda: compare_references(found, subject, own, confidence),
         replace(WORDS, too_weak=LESS_ACCURATE) if measured else WORDS,
+        confidence=confidence,
         explain=lambda compared: _explain_other_gain(compared, float(own.std())),
         describe_gains=lambda compared: (
             f"training on a record moves its number by {compared.reference_gain:.2g}, of the "

@@ -13,7 +13,6 @@ from memberscope.auditing.collect.reference_models import References
 from memberscope.auditing.collect.training_comparison import (
     TrainingComparison,
     TrainingWords,
-    compare_references,
     find_other_level,
     run_training_control,
 )
@@ -42,7 +41,7 @@ WORDS = TrainingWords(
 
 def measure_mean_quality(subject: Subject, observed: Observed) -> float:
     """Measure how right the target is about its members, on average."""
-    quality = _measure_own_quality(subject, observed.outputs)
+    quality = measure_own_quality(subject, observed.outputs)
     return float(quality[subject.member].mean())
 
 
@@ -66,9 +65,11 @@ def run_output_reference_control(found: References, subject: Subject, confidence
     what = "labels" if subject.target.signal == "label_probabilities" else "variance"
     return run_training_control(
         found,
+        subject,
+        measure_own_quality(subject, found.observed),
         measure_output_fidelity(found, subject),
-        lambda: compare_output_references(found, subject, confidence),
         WORDS,
+        confidence=confidence,
         explain=lambda compared: explain_other_fit(compared, what),
         describe_gains=lambda compared: (
             f"they gain {100 * (compared.reference_gain or 0.0):.3g}% of the {what} on records that "
@@ -117,7 +118,7 @@ def measure_output_fidelity(found: References, subject: Subject) -> ReferenceFid
     correlation of that with the target's, and `calibration_distance` the difference of the means.
     """
     fleet, good, member = found.fleet, found.good, subject.member
-    theirs, own = fleet.record_quality, _measure_own_quality(subject, found.observed)
+    theirs, own = fleet.record_quality, measure_own_quality(subject, found.observed)
     assert theirs is not None, "a fleet of real outputs without how right they are"
     agreements, distances = [], []
     for model in np.flatnonzero(good):
@@ -143,14 +144,6 @@ def measure_output_fidelity(found: References, subject: Subject) -> ReferenceFid
     )
 
 
-def _measure_own_quality(subject: Subject, outputs: Floats) -> Floats:
+def measure_own_quality(subject: Subject, outputs: Floats) -> Floats:
     """Measure how right the target is about each record (n,)."""
     return measure_output_quality(subject.target.signal, outputs, subject.records.y)
-
-
-def compare_output_references(
-    found: References, subject: Subject, confidence: float
-) -> TrainingComparison:
-    """Compare the references that learned with the target."""
-    own = _measure_own_quality(subject, found.observed)
-    return compare_references(found, subject, own, confidence)

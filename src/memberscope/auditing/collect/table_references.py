@@ -11,8 +11,8 @@ from memberscope.auditing.collect.output_references import (
     ALLOWED,
     FITTED,
     SHARE,
-    compare_output_references,
     measure_output_fidelity,
+    measure_own_quality,
 )
 from memberscope.auditing.collect.reference_models import References
 from memberscope.auditing.collect.training_comparison import (
@@ -39,9 +39,11 @@ def run_table_reference_control(found: References, subject: Subject, confidence:
     """Check that enough tables were generated, and generated as the released one was."""
     return run_training_control(
         found,
+        subject,
+        measure_own_quality(subject, found.observed),
         measure_output_fidelity(found, subject),
-        lambda: compare_output_references(found, subject, confidence),
         WORDS,
+        confidence=confidence,
         explain=explain_other_nearness,
         describe_gains=lambda compared: (
             f"they come nearer to their own records by {compared.reference_gain or 0.0:.3g}, the "

@@ -15,7 +15,6 @@ from memberscope.auditing.collect.reference_models import References, mark_conve
 from memberscope.auditing.collect.training_comparison import (
     TrainingComparison,
     TrainingWords,
-    compare_references,
     find_other_level,
     run_training_control,
 )
@@ -95,9 +94,11 @@ def run_text_reference_control(found: References, subject: Subject, confidence: 
     """Check that enough references were trained, and trained as the target was."""
     return run_training_control(
         found,
+        subject,
+        -found.observed[:, 0],
         measure_text_fidelity(found, subject),
-        lambda: compare_references(found, subject, -found.observed[:, 0], confidence),
         WORDS,
+        confidence=confidence,
         explain=explain_other_training,
         describe_gains=lambda compared: (
             f"they gain {compared.reference_gain:.2g} nats a token on texts that they were trained "

@@ -166,23 +166,25 @@ def compare_references(
 
 def run_training_control(
     found: References,
+    subject: Subject,
+    own: Floats,
     fidelity: ReferenceFidelity,
-    compare: Callable[[], TrainingComparison],
     words: TrainingWords,
     *,
+    confidence: float,
     explain: Callable[[TrainingComparison], str | None],
     describe_gains: Callable[[TrainingComparison], str],
 ) -> Control:
     """Check that enough references were trained, and trained as the target was.
 
-    `explain` says in what references differ surely, None if in nothing, and `describe_gains` what
+    `own` (n,) says how right the target is about each record. `explain` says in what references differ surely, None if in nothing, and `describe_gains` what
     they and the target gain on their own records.
     """
     details = asdict(fidelity)
     why = explain_untrained_models(found, words.too_weak)
     if why is not None:
         return Control(False, why, details=details)
-    compared = compare()
+    compared = compare_references(found, subject, own, confidence)
     details |= {
         "target_gain": compared.target_gain,
         "reference_gain": compared.reference_gain,

@@ -12,12 +12,13 @@ from scipy.special import ndtri
 from memberscope.statistics import clopper_pearson
 from memberscope.types import Bools, Floats, Task
 
-# What a choice is measured by where it is not accuracy, and what counts labels
+# What says how right a model is where it is not accuracy, and what counts labels
 QUALITIES: dict[Task, str] = {
     "text": "token probability",
     "regression": "explained variance",
     "forecast": "explained variance",
     "multilabel": "share of labels right",
+    "table": "nearness",
 }
 COUNTED = ("accuracy", "share of labels right")
 
@@ -46,7 +47,11 @@ class Share:
 
 
 def name_quality(task: Task) -> str:
-    """Name what a choice is measured by beside its leakage.
+    """Name what says how right a model of a task is, beside its leakage.
+
+    Of texts it is the mean over records of the geometric-mean probability of a token, of numbers
+    the explained variance, record by record, and of a table the mean over records of one over one
+    plus the distance to its closest row.
 
     >>> name_quality("classification"), name_quality("forecast")
     ('accuracy', 'explained variance')

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from memberscope.errors import InputError
 from memberscope.targets.answers.real_outputs import find_task_signal
 from memberscope.targets.stored.labels import Answers, list_names
-from memberscope.targets.tables.true_values import read_true_columns, split_column_names
+from memberscope.targets.tables.true_values import read_number_columns, split_column_names
 from memberscope.types import OUTPUT_TASKS, Task
 
 Columns = Mapping[str, NDArray[Any]]
@@ -67,8 +67,8 @@ def find_real_outputs(
             f"prediction_1, …, got {list_names(columns)}. Add {wanted!r}, or name the true values "
             "with --label."
         )
-    truth = read_true_columns(dict(columns), true, path)
-    values = read_true_columns(dict(columns), predicted, path)
+    truth = read_number_columns(dict(columns), true, path)
+    values = read_number_columns(dict(columns), predicted, path, "prediction")
     truth, values = (part.reshape(len(part), -1) for part in (truth, values))
     if truth.shape[1] != values.shape[1]:
         raise InputError(

@@ -37,7 +37,7 @@ from memberscope.targets.tables.files import (
     read_table,
 )
 from memberscope.targets.tables.identifiers import IdLike, find_id_like_columns
-from memberscope.targets.tables.true_values import read_true_columns, split_column_names
+from memberscope.targets.tables.true_values import read_number_columns, split_column_names
 from memberscope.targets.tables.wanted import convert_column, count_unknown, find_words, spell_value
 from memberscope.targets.tasks import refuse_continuous_labels
 from memberscope.types import Ints, Records
@@ -313,7 +313,7 @@ def _read_labels(
     """
     pairs = list(zip(read.columns, read.paths, strict=True))
     if layout.real:
-        return [read_true_columns(table, layout.labels, path) for table, path in pairs], ()
+        return [read_number_columns(table, layout.labels, path) for table, path in pairs], ()
     labels = [_read_label_words(table[layout.label], layout.label, path) for table, path in pairs]
     # From both sides, since one of them may lack a class
     lookup = order_class_names(labels, classes)

@@ -26,13 +26,17 @@ def split_column_names(given: str, table: Sequence[str]) -> tuple[str, ...]:
     return tuple(name.strip() for name in given.split(",") if name.strip())
 
 
-def read_true_columns(table: Columns, names: Sequence[str], path: str | Path) -> Floats:
-    """Read the columns `names` as true values: (n,) of one column, (n, d) of several or an array.
+def read_number_columns(
+    table: Columns, names: Sequence[str], path: str | Path, what: str = "true value"
+) -> Floats:
+    """Read the columns `names` as numbers: (n,) of one column, (n, d) of several or an array.
+
+    `what` they are is said in errors: a true value of each record, or a prediction.
 
     Raises:
         InputError: A column is missing, holds no numbers, or has no value for some record.
 
-    >>> read_true_columns({"a": np.array([1, 2]), "b": np.array([0.5, 3])}, ["a", "b"], "t.csv").tolist()
+    >>> read_number_columns({"a": np.array([1, 2]), "b": np.array([0.5, 3])}, ["a", "b"], "t.csv").tolist()
     [[1.0, 0.5], [2.0, 3.0]]
     """
     absent = [name for name in names if name not in table]
@@ -41,14 +45,14 @@ def read_true_columns(table: Columns, names: Sequence[str], path: str | Path) ->
             f"Expected the column {absent[0]!r} in {path}, got {', '.join(list(table)[:8])}. Check "
             "--label."
         )
-    columns = [_read_numbers(table[name], name, path) for name in names]
+    columns = [_read_numbers(table[name], name, path, what) for name in names]
     if len(columns) == 1:
         # NPZ files often hold a single output as a column of shape (n, 1)
         return columns[0]
     return np.column_stack(columns)
 
 
-def _read_numbers(column: Any, name: str, path: str | Path) -> Floats:
+def _read_numbers(column: Any, name: str, path: str | Path, what: str) -> Floats:
     """Read one column (n,), or an array (n, d), as finite numbers.
 
     Raises:
@@ -64,7 +68,7 @@ def _read_numbers(column: Any, name: str, path: str | Path) -> Floats:
     odd = ~np.isfinite(numbers.reshape(len(numbers), -1)).all(axis=1)
     if odd.any():
         raise InputError(
-            f"Expected a finite true value of each record in {name!r} of {path}, got none in "
+            f"Expected a finite {what} of each record in {name!r} of {path}, got none in "
             f"{int(odd.sum())} records, the first in row {int(np.argmax(odd)) + 1}. Leave these "
             "records out."
         )
