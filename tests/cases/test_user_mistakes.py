@@ -190,6 +190,7 @@ MISTAKES = [
     (f"audit {FOREST} {DATA} --unit y", 2, "units"),
     (f"audit {FOREST} {DATA} --references 8", 2, "Add --recipe module:function, or leave --references out"),
     (f"audit {FOREST} {DATA} --recipe mine:train", 2, "got 'mine:train'.*Check both names"),
+    (f"audit {FOREST} {DATA} --recipe mine.py:recipe", 2, r"Name the module, not its file: mine:recipe\."),
     (f"audit {FOREST} {DATA} --restrict bottom:3", 2, "bottom:3"),
     (f"audit {FOREST} {DATA} --effort lazy", 2, "Expected .*quick, normal, thorough, got .?lazy"),
     (f"audit {FOREST} {DATA} --time-budget 0", 2, "more than 0 seconds, got 0.*--time-budget"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 import shutil
 
 import numpy as np
@@ -92,11 +94,32 @@ def test_the_files_are_beside_the_audit_and_hold_no_more_than_was_asked(audits, 
     )
     named = (tmp_path / "a" / "named.csv").read_text(encoding="utf-8")
     assert named.startswith("id,hash,p_value\nletter-")
+    page = (tmp_path / "a" / "set-report.html").read_text(encoding="utf-8")
+    assert "letter-" not in page and "named.csv" in page
     # The same command gives the same bytes
     run_command("set-test", "a", "--no-records", cwd=tmp_path)
     assert (tmp_path / "a" / "set-result.json").read_text(encoding="utf-8") == document
     assert not (tmp_path / "a" / "named.csv").exists()
     assert run_command("verify", "a", cwd=tmp_path).returncode == 0
+
+
+def test_the_page_says_what_the_terminal_says(audits, tmp_path):
+    """Answers with their statements and numbers; a withheld answer has no number."""
+    for name, badge, question, shown in (
+        ("used", "Use shown", "Was the collection used?", "<dt>p-value</dt><dd>0.001</dd>"),
+        ("unused", "Use not shown", "Can any of it be named as used?", "<dt>records named</dt>"),
+        ("undeclared", "Withheld", "Was the collection used?", "--assume-exchangeable"),
+    ):
+        shutil.copytree(audits / name, tmp_path / name)
+        said = " ".join(run_command("set-test", name, cwd=tmp_path, COLUMNS="100").stdout.split())
+        page = (tmp_path / name / "set-report.html").read_text(encoding="utf-8")
+        document = json.loads((tmp_path / name / "set-result.json").read_text(encoding="utf-8"))
+        assert f'<p class="badge">{badge}</p>' in page and question in page and shown in page
+        plain = html.unescape(re.sub(r"</?span( class=\"option\")?>", "", page))
+        for answer in document["answers"]:
+            assert answer["statement"] in plain
+            assert answer["statement"] in said
+        assert ("<dt>p-value</dt>" in page) is (name != "undeclared")
 
 
 def test_an_audit_is_run_first_where_none_is_finished(tmp_path):

@@ -1,4 +1,4 @@
-"""The pages of a comparison and of defences in a real browser.
+"""The pages of a comparison, of defences and of a collection in a real browser.
 
 At the widths of a phone, a tablet and a desktop, light, dark and in print.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memberscope.auditing import Plan, Policy, audit_signals, compare
+from memberscope.auditing import Plan, Policy, audit_signals, compare, set_test
 from memberscope.auditing.defend.frontier import (
     FrontierRow,
     FrontierView,
@@ -22,7 +22,7 @@ from memberscope.auditing.defend.frontier import (
 )
 from memberscope.auditing.documents.policy import Claim
 from memberscope.recipes import GROUP
-from memberscope.reports import write_comparison_page
+from memberscope.reports import save_set_result, write_comparison_page
 from memberscope.reports.frontier import render_frontier
 from memberscope.targets import StoredSignals
 from memberscope.types import Estimate
@@ -144,8 +144,24 @@ def comparison_file(audits, tmp_path_factory) -> Path:
     return path
 
 
-@pytest.fixture(params=["comparison_file", "frontier_file"])
+@pytest.fixture(scope="module")
+def set_file(tmp_path_factory) -> Path:
+    rng = np.random.default_rng(0)
+    member, labels = np.arange(600) < 300, rng.integers(0, 2, 600)
+    outputs = np.eye(2)[labels] * (rng.normal(size=600) + member)[:, None]
+    stored = StoredSignals("logits", outputs, labels, member, np.arange(600).astype(str))
+    plan = Plan(title=f"Letters {HOSTILE}", attacks=("gap", "loss"), assume_exchangeable=True)
+    found = set_test(audit_signals(stored, plan=plan), questions=("used", "list", "not_used"))
+    return save_set_result(found, tmp_path_factory.mktemp("set")) / "set-report.html"
+
+
+@pytest.fixture(params=["comparison_file", "frontier_file", "set_file"])
 def file(request) -> Path:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=["comparison_file", "frontier_file"])
+def pictured_file(request) -> Path:
     return request.getfixturevalue(request.param)
 
 
@@ -192,7 +208,7 @@ def test_every_number_of_a_table_has_its_name(visit, file, width):
     """On a narrow screen rows are cards, and each number stands beside the name of its column."""
     page = visit(file, width)
     tables = page.locator("table")
-    assert tables.count() >= 3
+    assert tables.count() >= 2
     heads = page.evaluate(
         """[...document.querySelectorAll('table')].map(t => {
             const names = [...t.tHead.rows[0].cells].map(c => c.textContent.trim());
@@ -219,8 +235,10 @@ def test_print_has_every_column_and_no_dark_ground(visit, file, tmp_path):
 
 
 @pytest.mark.parametrize("width", [375, 1280])
-def test_pictures_name_their_axes_with_units_in_a_size_that_can_be_read(visit, file, width):
-    page = visit(file, width)
+def test_pictures_name_their_axes_with_units_in_a_size_that_can_be_read(
+    visit, pictured_file, width
+):
+    page = visit(pictured_file, width)
     pictures = page.locator("svg.plot")
     assert pictures.count() == 2
     for picture in pictures.all():
@@ -302,8 +320,9 @@ def test_dots_have_the_numbers_of_the_table(visit, frontier_file):
     assert page.locator("svg.plot").first.locator("g.good").count() == 2
 
 
-def test_hostile_titles_are_text(visit, frontier_file):
-    page = visit(frontier_file)
+@pytest.mark.parametrize("name", ["frontier_file", "set_file"])
+def test_hostile_titles_are_text(visit, request, name):
+    page = visit(request.getfixturevalue(name))
     assert HOSTILE in page.locator("h1").inner_text()
     assert page.locator("script, img").count() == 0
 

@@ -29,7 +29,7 @@ def answer_set_questions(options: Options) -> None:
 
     Members are the suspect collection, non-members held-out records of the same source. Takes a
     finished audit's folder, or the options of audit, and runs that audit first. Writes
-    set-result.json and named.csv beside it. Exit 1 if use was shown, 0 if not, 3 if an answer was
+    set-report.html, set-result.json and named.csv beside it. Exit 1 if use was shown, 0 if not, 3 if an answer was
     withheld or is open.
     """
     from rich.console import Console
@@ -85,7 +85,7 @@ def _read_or_run_audit(options: Options) -> tuple[Result, Path]:
 
 def _print_places(found: SetResult, folder: Path, *, records: bool) -> None:
     """Say where the answers are, and the list if there is one."""
-    print_line(f"Written to {folder / 'set-result.json'}")
+    print_line(f"Written to {folder / 'set-report.html'} and {folder / 'set-result.json'}")
     if records and found.named is not None:
         n = len(found.named.ids)
         print_line(f"Named records ({n}) in {folder / 'named.csv'}, which only you may read.")

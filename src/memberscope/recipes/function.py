@@ -5,16 +5,14 @@ from __future__ import annotations
 import dis
 import functools
 import hashlib
-import importlib
 import inspect
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from memberscope._named_objects import import_named
 from memberscope._own_code import digest_source, pickle_by_value
-from memberscope.errors import InputError, MemberscopeError
+from memberscope.errors import InputError
 from memberscope.facts import has_recipe_facts
 from memberscope.types import Recipe, Records
 
@@ -173,21 +171,4 @@ def load_recipe(spec: str) -> Recipe:
     Raises:
         InputError: The module or the name does not exist, or it is not a recipe.
     """
-    module, _, name = spec.partition(":")
-    # A console script, unlike `python -m`, does not look there
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        return as_recipe(getattr(importlib.import_module(module), name))
-    except MemberscopeError:
-        raise
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"Expected an importable module:function, got {spec!r}: {error}. Check both names."
-        ) from error
-    # The module is the user's own code, which may fail in any way
-    except Exception as error:
-        raise InputError(
-            f"Expected the module of {spec!r} to import, got {type(error).__name__}: {error}. "
-            "Import it yourself to see why."
-        ) from error
+    return as_recipe(import_named(spec, "function"))

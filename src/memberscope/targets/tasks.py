@@ -34,10 +34,13 @@ SIGNALS = "--signals with the columns member and loss"
 LOSS = f"audit its loss a record as stored signals ({SIGNALS})"
 WORDS: dict[str, tuple[str, str]] = {  # what such a model is called, and what to do
     "classification": ("the classifier {}", 'Leave out the task, or give task="classification".'),
-    "regression": ("the regressor {}", 'Give task="regression": wrap(model, task="regression").'),
+    "regression": (
+        "the regressor {}",
+        'Give task="regression": memberscope.targets.wrap(model, task="regression").',
+    ),
     "several labels": (
         "the multi-label classifier {}",
-        'Give task="multilabel": wrap(model, task="multilabel").',
+        'Give task="multilabel": memberscope.targets.wrap(model, task="multilabel").',
     ),
     "several outputs": (
         "the multi-output classifier {}",

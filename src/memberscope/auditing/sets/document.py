@@ -47,7 +47,7 @@ class SetResult(BaseModel):
         return next((entry for entry in self.answers if entry.question == question), None)
 
     def save(self, folder: str | PathLike[str]) -> Any:
-        """Save set-result.json in `folder`, and named.csv, which only its owner may read.
+        """Save set-result.json and set-report.html in `folder`, and named.csv, which only its owner may read.
 
         Raises:
             InputError: The folder cannot be written.

@@ -1,4 +1,4 @@
-"""Write `set-result.json` and `named.csv`, and read the former."""
+"""Write `set-result.json`, `set-report.html` and `named.csv`, and read the first."""
 
 from __future__ import annotations
 
@@ -20,12 +20,15 @@ from memberscope.auditing import SetResult, hash_ids
 from memberscope.auditing.sets import SET_FORMAT, NamedRecords
 from memberscope.errors import InputError
 from memberscope.reports.files.records_csv import escape_formula
+from memberscope.reports.sets.set_html import render_set_result
 
-DOCUMENT, LIST = "set-result.json", "named.csv"
+DOCUMENT, PAGE, LIST = "set-result.json", "set-report.html", "named.csv"
 
 
 def save_set_result(found: SetResult, folder: str | PathLike[str], *, records: bool = True) -> Path:
-    """Write the answers into `folder`, and the named list unless there is none or not `records`.
+    """Write the answers into `folder`, as JSON and as a page, and the named list.
+
+    That is left out where there is none, or without `records`.
 
     A list that an earlier run left is removed where this one writes none.
 
@@ -40,6 +43,7 @@ def save_set_result(found: SetResult, folder: str | PathLike[str], *, records: b
     else:
         with translate_disk_errors(place / LIST):
             (place / LIST).unlink(missing_ok=True)
+    write_bytes(place / PAGE, render_set_result(found).encode())
     write_bytes(place / DOCUMENT, f"{text}\n".encode())
     return place
 

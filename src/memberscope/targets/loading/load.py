@@ -6,14 +6,13 @@ Formats that cannot run code are loaded by default, the others only behind a dec
 from __future__ import annotations
 
 import hashlib
-import importlib
-import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from memberscope._named_objects import import_named
 from memberscope.errors import InputError, MemberscopeError, UnsafeFileError
 from memberscope.targets.answers.output_kind import Outputs, parse_declared_outputs
 from memberscope.targets.answers.real_outputs import parse_task
@@ -151,24 +150,7 @@ def _build_from_factory(spec: str) -> Any:
     Raises:
         InputError: The module or the name does not exist, or the factory fails.
     """
-    module_name, _, name = spec.partition(":")
-    # A console script, unlike `python -m`, does not look in the working directory
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        found = getattr(importlib.import_module(module_name), name)
-    except MemberscopeError:
-        raise
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"Expected an importable module:factory, got {spec!r}: {error}. Check both names."
-        ) from error
-    # The module is the user's own code, which may fail in any way
-    except Exception as error:
-        raise InputError(
-            f"Expected the module of {spec!r} to import, got {type(error).__name__}: {error}. "
-            "Import it yourself to see why."
-        ) from error
+    found = import_named(spec, "factory")
     # Torch modules can be called too, but are no factories
     looks_like_model = any(
         hasattr(found, method)
