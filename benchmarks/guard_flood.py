@@ -1,10 +1,11 @@
 """What another client feels of one client's flood, with hostile requests and with well-formed ones.
 
-`python benchmarks/guard_flood.py --seconds 60` starts a guard (`--workers 1` unless told) before a
-real server. Connections of one client send the ten worst shapes as fast as they are answered, while
-another client asks once every 20 ms. The same flood of well-formed requests is measured in the same
-run, and without any flood. The aim is that hostile requests leave the other client's median latency
-within twice of what well-formed ones give, and none of its requests refused.
+`python benchmarks/guard_flood.py --seconds 60` starts a guard (`--workers 1` unless told, and for
+more a Redis of this run alone) before a real server. Connections of one client send the ten worst
+shapes as fast as they are answered, while another client asks once every 20 ms. The same flood of
+well-formed requests is measured in the same run, and without any flood. The aim is that hostile
+requests leave the other client's median latency within twice of what well-formed ones give, and
+none of its requests refused.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import numpy as np
 
 from aims import judge
 from guard_load import FEATURES, STAND, Client, bodies, written_policy
-from guard_stand import Served, guard, program
+from guard_stand import Served, guard, program, redis
 
 POLICY = """
 [serving]
@@ -153,14 +154,18 @@ def measure(served: Served, requests: list[bytes], slow: int, args: argparse.Nam
         args=(served.port, requests, slow, args.connections if requests else 0, end, told),
     )
     process.start()
-    taken, errors, client, place = [], 0, Client(served.port), 0
+    taken, client, place = [], Client(served.port), 0
+    errors: Counter[str] = Counter()  # by status
     asked = [written(body, OTHER) for body in bodies(1000)]
     while time.monotonic() < end:
         begun = time.perf_counter()
         try:
-            errors += client.ask(asked[place % len(asked)]) != 200
+            status = client.ask(asked[place % len(asked)])
+            if status != 200:
+                errors[str(status)] += 1
         except (OSError, AssertionError):
-            errors, client = errors + 1, Client(served.port)
+            errors["closed"] += 1
+            client = Client(served.port)
         taken.append(time.perf_counter() - begun)
         place += 1
         time.sleep(PAUSE)
@@ -173,7 +178,7 @@ def measure(served: Served, requests: list[bytes], slow: int, args: argparse.Nam
         "median": 1000 * median(taken),
         "p99": 1000 * float(np.percentile(taken, 99)),
         "n": len(taken),
-        "errors": errors,
+        "errors": dict(errors),
         "flood": dict(statuses),
     }
 
@@ -192,31 +197,37 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--connections", type=int, default=50)
-    parser.add_argument("--redis", default="", help="for more than one worker")
     args = parser.parse_args()
     plain = [written(body, HOSTILE) for body in bodies(1000)]
     hostile = shapes()
     floods = {"no flood": ([], 0), "well-formed": (plain, 0), "hostile": ([*hostile.values()], 5)}
     found = {}
-    text = POLICY + (f'[state]\nredis = "{args.redis}"\n' if args.redis else "")
     for name, (requests, slow) in floods.items():
         with (
             tempfile.TemporaryDirectory() as folder,
+            redis() as address,
             program(str(STAND), "fixed", "10") as upstream,
             guard(
-                written_policy(Path(folder), "guard.toml", text, 10), upstream.url, args.workers
+                written_policy(
+                    Path(folder),
+                    "guard.toml",
+                    POLICY + (f'[state]\nredis = "{address}"\n' if args.workers > 1 else ""),
+                    10,
+                ),
+                upstream.url,
+                args.workers,
             ) as served,
         ):
             found[name] = measure(served, requests, slow, args)
             print(
                 f"{name}: the other client's median {found[name]['median']:.2f} ms, 99th "
-                f"percentile {found[name]['p99']:.2f} ms, {found[name]['errors']} errors of "
+                f"percentile {found[name]['p99']:.2f} ms, errors {found[name]['errors']} of "
                 f"{found[name]['n']}; the flood got {found[name]['flood']}, and "
                 f"{parsed(served):.0f} bodies were parsed",
                 flush=True,
             )
     ratio = found["hostile"]["median"] / found["well-formed"]["median"]
-    errors = found["hostile"]["errors"]
+    errors = sum(found["hostile"]["errors"].values())
     print(
         f"flood, {args.workers} workers, {args.connections} connections, {args.seconds:g} s each: "
         f"hostile beside well-formed, ratio of medians {ratio:.2f} "

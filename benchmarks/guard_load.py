@@ -30,7 +30,7 @@ from statistics import median
 import numpy as np
 
 from aims import judge
-from guard_stand import WATCHED, Served, equip, family, guard, program, resident
+from guard_stand import WATCHED, Served, equip, family, guard, program, redis, resident
 
 FEATURES, BODIES, KEPT, CONNECTIONS = 30, 20_000, 20_000, 16
 # Requests after which all records came three times, more than the monitor remembers, and all
@@ -282,19 +282,27 @@ def one(classes: int, text: str, workers: int = 1) -> Iterator[Served]:
 
 
 def clients(n: int = 100_000) -> None:
-    """Megabytes above the idle process for so many distinct clients."""
+    """Megabytes for so many distinct clients, above those for one that asked about every record.
+
+    The tables of records are as large for one client as for many, up to `state.record_megabytes`.
+    """
     with one(10, GUARDED) as served:
         time.sleep(1)
         idle, asked = resident(served.pids), 0
+        while asked < BODIES:
+            asked += wrk(served.port, clients=1, first=asked, seconds=5)[0]
+        settled(served)
+        of_records, asked = resident(served.pids) - idle, 0
         while asked < n:
             asked += wrk(served.port, clients=1 << 24, first=asked, seconds=10)[0]
         settled(served)
         kept = gauge(served, "memberscope_guard_monitor_clients")
-        more = resident(served.pids) - idle
+        more = resident(served.pids) - idle - of_records
         print(
-            f"memory: {idle:.0f} MB idle, {more:.0f} MB more after {asked} "
-            "requests of as many clients, "
-            f"of which the monitor holds {kept:.0f} {judge('memory of clients', more, 'MB', at_most=200)}",
+            f"memory: {idle:.0f} MB idle, {of_records:.0f} MB more once one client has asked about "
+            f"{BODIES} records, and {more:.0f} MB more after {asked} requests of as many clients, of "
+            f"which the monitor holds {kept:.0f} "
+            f"{judge('memory of clients', more, 'MB', at_most=200)}",
             flush=True,
         )
 
@@ -375,22 +383,11 @@ def workers(budget: int = 2000) -> None:
 
     Asked over 16 connections.
     """
-    program_ = shutil.which("redis-server")
-    if program_ is None:
-        raise SystemExit("Expected redis-server on the path, got none. Install it.")
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    server = subprocess.Popen(
-        [program_, "--port", str(port), "--bind", "127.0.0.1", "--save", ""],
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        time.sleep(1)
+    with redis() as address:
         text = GUARDED.replace('per_client = "100000000/h"', f'per_client = "{budget}/d"').replace(
             "per_record", "# per_record"
         )
-        text += f'[state]\nredis = "redis://127.0.0.1:{port}/0"\ntimeout = 5.0\n'
+        text += f'[state]\nredis = "{address}"\ntimeout = 5.0\n'
         requests = [written(body, 7) for body in bodies(500)]
         with one(10, text, workers=2) as served:
             before = [busy((pid,)) for pid in served.pids]
@@ -402,9 +399,6 @@ def workers(budget: int = 2000) -> None:
                 )
             seconds = time.perf_counter() - started
             shares = [busy((pid,)) - start for pid, start in zip(served.pids, before, strict=True)]
-    finally:
-        server.kill()
-        server.wait()
     answered = sum(statuses)
     refill = budget * seconds / 86400
     beyond = 100 * (answered / budget - 1)

@@ -12,11 +12,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -140,6 +142,30 @@ def program(*words: str) -> Iterator[Served]:
             yield Served(int(process.stdout.readline()), (process.pid,))
         finally:
             process.kill()
+
+
+@contextmanager
+def redis() -> Iterator[str]:
+    """A Redis of this run alone, and its address, until the block ends.
+
+    One of another session may be scheduled far behind the load: on a machine that was full, a
+    waiting Redis did not run for half a second.
+    """
+    found = shutil.which("redis-server")
+    if found is None:
+        raise SystemExit("Expected redis-server on the path, got none. Install it.")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    words = [found, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL) as server:
+        try:
+            for _ in range(100):
+                with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                    break
+                time.sleep(0.05)
+            yield f"redis://127.0.0.1:{port}/0"
+        finally:
+            server.kill()
 
 
 def resident(pids: tuple[int, ...]) -> float:
