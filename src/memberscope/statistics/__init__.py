@@ -91,7 +91,15 @@ from memberscope.statistics.threshold_rates import (
     find_best_balanced_threshold,
     threshold_rates,
 )
-from memberscope.statistics.units import Sides, cluster_sides, design_effect, kish_size, sum_by_unit
+from memberscope.statistics.units import (
+    Sides,
+    UnitNumbers,
+    cluster_sides,
+    design_effect,
+    kish_size,
+    number_units,
+    sum_by_unit,
+)
 
 __all__ = [
     "AucEstimate",
@@ -105,6 +113,7 @@ __all__ = [
     "OperatingPoint",
     "Roc",
     "Sides",
+    "UnitNumbers",
     "add_variance",
     "auc_change",
     "auc_difference",
@@ -141,6 +150,7 @@ __all__ = [
     "fit_likelihood_ratio",
     "holm",
     "kish_size",
+    "number_units",
     "kolmogorov_band",
     "largest_tpr",
     "minimum_detectable_auc",

@@ -111,8 +111,8 @@ def effective_counts(
     # A design effect for each side, since their units differ
     sides = unit if isinstance(unit, Sides) else cluster_sides(member, unit)
     effects = [
-        design_effect(called[side], codes)
-        for side, codes in zip((member, ~member), sides.codes, strict=True)
+        design_effect(called[side], codes, rows)
+        for side, codes, rows in zip((member, ~member), sides.codes, sides.records, strict=True)
     ]
     return counts.shrunk(effects[0], effects[1])
 

@@ -9,7 +9,7 @@ References:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -32,16 +32,20 @@ class Sides:
 
     `codes` (n1,) and (n0,) number each record's unit from 0, and `sizes` are effective ones.
 
-    `n_units` counts units with members, units with non-members, and all.
+    `n_units` counts units with members, units with non-members, and all. `counted` (u,) are the
+    records of each unit among the members and among the non-members, where they were counted.
     """
 
     codes: tuple[Ints, Ints]
     sizes: tuple[float, float]
     n_units: tuple[int, int, int]
+    counted: tuple[Ints, Ints] | None = None
 
     @cached_property
     def records(self) -> tuple[Ints, Ints]:
         """The records of each unit (u,) among the members and among the non-members."""
+        if self.counted is not None:
+            return self.counted
         inside, outside = (np.bincount(side, minlength=self.n_units[2]) for side in self.codes)
         return inside, outside
 
@@ -132,6 +136,65 @@ def _has_small_codes(unit: NDArray[np.generic]) -> bool:
     )
 
 
+@dataclass(frozen=True, eq=False)
+class UnitNumbers:
+    """Units of records (n,) numbered once, for all scores of the same records.
+
+    `codes` (n,) number each record's unit from 0, without gaps. The rest is as in `Sides`.
+    """
+
+    codes: Ints
+    sizes: tuple[float, float]
+    n_units: tuple[int, int, int]
+    counted: tuple[Ints, Ints]
+    _restricted: dict[int, list[tuple[Ints, UnitNumbers]]] = field(
+        init=False, repr=False, default_factory=dict
+    )
+
+    def split(self, member: Bools, order: Ints | None = None) -> Sides:
+        """Split the units by side; with `order` (n,), `member` is in that order, as sides then are."""
+        codes = self.codes if order is None else self.codes[order]
+        return Sides((codes[member], codes[~member]), self.sizes, self.n_units, self.counted)
+
+    def restrict(self, places: Ints, member: Bools) -> UnitNumbers:
+        """Number the units of the records at `places` (m,), which are `member` (m,).
+
+        Kept for the next attack that is restricted to the same records.
+        """
+        kept = self._restricted.setdefault(len(places), [])
+        for known, found in kept:
+            if np.array_equal(known, places):
+                return found
+        kept.append((places, number_units(member, self.codes[places])))
+        return kept[-1][1]
+
+
+def number_units(member: Bools, unit: Ints) -> UnitNumbers:
+    """Number the units of records (n,).
+
+    Raises:
+        InputError: The lengths differ.
+    """
+    member = np.asarray(member, dtype=bool)
+    _check.check_same_length(member=member, unit=unit)
+    codes = np.asarray(unit)
+    if _has_small_codes(codes):
+        codes = codes.astype(np.int64, copy=False)
+    else:
+        codes = np.unique(codes, return_inverse=True)[1]
+    # Codes stay common to both sides, which shows units that have records on both
+    n_units = int(codes.max(initial=-1)) + 1
+    rows = [np.bincount(codes[side], minlength=n_units) for side in (member, ~member)]
+    present = (rows[0] + rows[1]) > 0
+    # Codes of a larger table have gaps
+    if not present.all():
+        codes, n_units = (np.cumsum(present) - 1)[codes], int(present.sum())
+        rows = [entry[present] for entry in rows]
+    counts = (int((rows[0] > 0).sum()), int((rows[1] > 0).sum()), n_units)
+    sizes = kish_size(rows[0]), kish_size(rows[1])
+    return UnitNumbers(codes, sizes, counts, (rows[0], rows[1]))
+
+
 def cluster_sides(member: Bools, unit: Ints | None = None) -> Sides:
     """Give the units of members and non-members; each record by itself without `unit` (n,).
 
@@ -147,39 +210,23 @@ def cluster_sides(member: Bools, unit: Ints | None = None) -> Sides:
         n1 = int(member.sum())
         n0 = len(member) - n1
         return Sides((np.arange(n1), n1 + np.arange(n0)), (float(n1), float(n0)), (n1, n0, n1 + n0))
-    _check.check_same_length(member=member, unit=unit)
-    codes = np.asarray(unit)
-    if _has_small_codes(codes):
-        codes = codes.astype(np.int64, copy=False)
-    else:
-        codes = np.unique(codes, return_inverse=True)[1]
-    # Codes stay common to both sides, which shows units that have records on both
-    inside, outside = codes[member], codes[~member]
-    n_units = int(codes.max(initial=-1)) + 1
-    rows = [np.bincount(side, minlength=n_units) for side in (inside, outside)]
-    present = (rows[0] + rows[1]) > 0
-    # Codes of a larger table have gaps
-    if not present.all():
-        number, n_units = np.cumsum(present) - 1, int(present.sum())
-        inside, outside = number[inside], number[outside]
-        rows = [entry[present] for entry in rows]
-    counts = (int((rows[0] > 0).sum()), int((rows[1] > 0).sum()), n_units)
-    return Sides((inside, outside), (kish_size(rows[0]), kish_size(rows[1])), counts)
+    return number_units(member, unit).split(member)
 
 
-def design_effect(called: Bools, codes: Ints) -> float:
+def design_effect(called: Bools, codes: Ints, rows: Ints | None = None) -> float:
     """Give the factor by which fewer independent records would say as much as these do, by unit.
 
-    About the share of `called` (n,). It is never below 1, and the largest possible, as if each unit
-    were one record, where fewer than ten units have a record called or fewer than ten have one that
-    is not.
+    About the share of `called` (n,). `rows` (u,) are the records of each unit, if they are known.
+    It is never below 1, and the largest possible, as if each unit were one record, where fewer than
+    ten units have a record called or fewer than ten have one that is not.
 
     >>> codes = np.arange(1000) // 10
     >>> [round(design_effect(called, codes), 2) for called in (codes % 2 == 0, np.arange(1000) % 2 == 0)]
     [10.0, 1.02]
     """
     called = np.asarray(called, dtype=np.float64)
-    rows = np.bincount(codes)
+    # Units behind the last of this side are the other's
+    rows = np.bincount(codes) if rows is None else rows[: int(codes.max(initial=-1)) + 1]
     n, size = len(called), kish_size(rows)
     # As if each unit were one record
     most = n / size

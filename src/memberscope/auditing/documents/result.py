@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from os import PathLike
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from memberscope.attacks import find_attacks, has_log_ratio
 from memberscope.auditing.documents.access_levels import format_level
 from memberscope.auditing.documents.diagnostics import Diagnostics
 from memberscope.auditing.documents.plan_document import CustomDocument, PlanDocument
+from memberscope.statistics import UnitNumbers, number_units
 from memberscope.types import Bools, Estimate, Finding, Floats, Ints, Needs, ThreatModel
 
 FORMAT = "memberscope-result/2"
@@ -99,6 +101,11 @@ class AuditArrays:
     overlap: Bools | None = None
     unit: Ints | None = None
     null_draw: Bools | None = None
+
+    @cached_property
+    def unit_numbers(self) -> UnitNumbers | None:
+        """The units, numbered once for all attacks; None where each record stands for itself."""
+        return None if self.unit is None else number_units(self.member, self.unit)
 
 
 @dataclass(frozen=True)

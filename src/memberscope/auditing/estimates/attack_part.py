@@ -20,10 +20,10 @@ from memberscope.statistics import (
     Interval,
     Roc,
     Sides,
+    UnitNumbers,
     auc_value,
     best_rates,
     can_resolve_fpr,
-    cluster_sides,
     effective_counts,
     estimate_curve_auc,
     ranks_for_lower_limit,
@@ -56,7 +56,7 @@ class AttackPart:
     member: Bools
     fold: Ints
     smallest_fold: int
-    unit: Ints | None = None
+    units: UnitNumbers | None = None
     parent: AttackPart | None = None
     chosen: Ints | None = None
     # No argument, so that a part with other scores never takes over the numbers of this one
@@ -83,8 +83,8 @@ class AttackPart:
 
     @cached_property
     def _curves(self) -> tuple[Roc, Roc | None]:
-        curve = roc(self.scores, self.member, self.unit)
-        return curve, None if self.strict is None else roc(self.strict, self.member, self.unit)
+        curve = roc(self.scores, self.member, self.units)
+        return curve, None if self.strict is None else roc(self.strict, self.member, self.units)
 
     def curves(self) -> tuple[Roc, Roc | None]:
         """Give the ROC staircase, and the one for lower limits if it is another."""
@@ -130,7 +130,7 @@ class AttackPart:
     @cached_property
     def _sides(self) -> Sides | None:
         # The same at each of the operating points
-        return None if self.unit is None else cluster_sides(self.member, self.unit)
+        return None if self.units is None else self.units.split(self.member)
 
     @cached_property
     def n_members(self) -> int:
@@ -228,7 +228,7 @@ def build_whole_part(
         arrays.member,
         arrays.fold,
         int(folds.min()),
-        arrays.unit,
+        arrays.unit_numbers,
     )
     return part if numbers is None else part.share_numbers(numbers)
 
@@ -236,14 +236,15 @@ def build_whole_part(
 def restrict_part(part: AttackPart, chosen: Bools | Ints, group: str | None) -> AttackPart:
     """Restrict the part to its records that are `chosen`: a mask (n,) or their places."""
     places: Ints = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
+    member = part.member[places]
     return AttackPart(
         part.scored,
         group,
         part.scores[places],
-        part.member[places],
+        member,
         part.fold[places],
         part.smallest_fold,
-        None if part.unit is None else part.unit[places],
+        None if part.units is None else part.units.restrict(places, member),
         part,
         places,
     )

@@ -39,7 +39,8 @@ def get_unit_rule(scored: AttackScores) -> Literal["sum", "mean"]:
 
 def has_units_of_several(arrays: AuditArrays) -> bool:
     """Tell whether some unit has several records; without one, a unit is a record."""
-    return arrays.unit is not None and len(np.unique(arrays.unit)) < len(arrays.unit)
+    numbers = arrays.unit_numbers
+    return numbers is not None and numbers.n_units[2] < len(numbers.codes)
 
 
 def build_unit_arrays(arrays: AuditArrays) -> AuditArrays | None:
@@ -48,13 +49,18 @@ def build_unit_arrays(arrays: AuditArrays) -> AuditArrays | None:
     They are what a result of units would hold: estimates and rankings follow as from records.
     Thresholds, groups and further targets are left out.
     """
-    if arrays.unit is None or not has_units_of_several(arrays):
+    numbers = arrays.unit_numbers
+    if numbers is None or not has_units_of_several(arrays):
         return None
     # A unit that stands on both sides would be two
-    _, first, code = np.unique(
-        2 * arrays.unit + arrays.member, return_index=True, return_inverse=True
-    )
-    rows = np.bincount(code).astype(np.float64)
+    key = 2 * numbers.codes + arrays.member
+    counted = np.bincount(key)
+    present = counted > 0
+    code = (np.cumsum(present) - 1)[key]
+    rows = counted[present].astype(np.float64)
+    first = np.empty(len(rows), np.int64)
+    # Of several assignments to one place the last one stays
+    first[code[::-1]] = np.arange(len(code))[::-1]
     scored = map_in_parallel(lambda entry: _score_units(entry, code, rows), arrays.scored)
     return AuditArrays(
         np.arange(len(first)).astype(np.str_),

@@ -11,7 +11,7 @@ import numpy as np
 
 from memberscope import _check
 from memberscope.errors import InputError
-from memberscope.statistics.units import Sides, cluster_sides
+from memberscope.statistics.units import Sides, UnitNumbers, number_units
 from memberscope.types import Bools, Floats, Ints
 
 
@@ -43,10 +43,11 @@ class OperatingPoint:
     fp: int
 
 
-def roc(scores: Floats, member: Bools, unit: Ints | None = None) -> Roc:
+def roc(scores: Floats, member: Bools, unit: Ints | UnitNumbers | None = None) -> Roc:
     """Build the staircase of `scores` (n,) against `member` (n,).
 
-    `unit` (n,) gives the code of each record's unit where records belong to units.
+    `unit` (n,) gives the code of each record's unit where records belong to units, or numbers that
+    are known of them.
 
     Raises:
         InputError: A score is not finite, the lengths differ, or one kind is missing.
@@ -65,9 +66,8 @@ def roc(scores: Floats, member: Bools, unit: Ints | None = None) -> Roc:
     tp = np.cumsum(truth)[ends]
     rows = None
     if unit is not None:
-        unit = np.asarray(unit)
-        _check.check_same_length(scores=scores, unit=unit)
-        rows = cluster_sides(truth, unit[order])
+        numbers = unit if isinstance(unit, UnitNumbers) else number_units(member, unit)
+        rows = numbers.split(truth, order)
     return Roc(
         # The first vertex accuses nobody
         thresholds=np.concatenate([[np.inf], ranked[ends]]),
