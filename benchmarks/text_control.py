@@ -20,7 +20,7 @@ from memberscope.auditing.collect.training_comparison import compare_training
 from memberscope.recipes import build_balanced_design
 
 # Nats a token that a text of one's own gains, and that all texts gained since the base model
-FOUR, ONE = (0.221, 0.78), (0.083, 0.54)
+FOUR, ONE = (0.268, 0.75), (0.095, 0.52)
 # Spread over texts, of a text between fine-tunes, and of a whole fine-tune
 DIFFICULTY, NOISE, LEVEL = 0.5, 0.06, 0.01
 SIZES, FLEETS = (50, 100, 400, 1600), (2, 4, 8)

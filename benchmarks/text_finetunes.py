@@ -8,8 +8,9 @@ a target are other fine-tunes of the same kind, in pairs that leave each text ou
 A line a kind says why the base model alone shows less: how far texts differ in what any fine-tune
 adds to them, beside what membership adds.
 
-`rate RATE SCHEDULE` prints for two fully fine-tuned targets what the base model alone shows at
-another learning rate and schedule. `time` trains a fine-tune that is in no store and prints how
+`rate RATE SCHEDULE [EPOCHS]` prints for two fully fine-tuned targets what the base model alone
+shows at another learning rate and schedule, and with a base model that was pre-trained for other
+epochs. `time` trains a fine-tune that is in no store and prints how
 long that takes.
 """
 
@@ -36,12 +37,12 @@ from memberscope.statistics import auc_value, randomised_tpr, roc
 from memberscope.texts import TokenSignals
 from memberscope.types import Attack, Evidence, Records
 
-FULL = FineTuning(epochs=4, lr=1e-3, batch_size=16, rows_at_once=16)
+FULL = FineTuning(epochs=4, lr=8e-4, batch_size=16, rows_at_once=16)
 LAYERS = ("c_attn", "c_proj", "c_fc")
 KINDS = {
     "full, 4 epochs": (FULL, 16),
     "full, 1 epoch": (replace(FULL, epochs=1), 8),
-    "LoRA rank 4, 4 epochs": (replace(FULL, lr=3e-3, lora=LoRA(4, 8.0, LAYERS)), 8),
+    "LoRA rank 4, 4 epochs": (replace(FULL, lr=2e-3, lora=LoRA(4, 8.0, LAYERS)), 8),
 }
 N, SIZE = 1600, 800
 STORE = Store(text_gpt.FOLDER / "text-finetunes")
@@ -368,6 +369,8 @@ def main() -> None:
         print_time()
         return
     if sys.argv[1:2] == ["rate"]:
+        if sys.argv[4:]:
+            text_gpt.EPOCHS = int(sys.argv[4])
         print_rate(float(sys.argv[2]), sys.argv[3])
         return
     found = {kind: train(*given) for kind, given in KINDS.items()}

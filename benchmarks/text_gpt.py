@@ -26,7 +26,7 @@ import data
 from memberscope.types import Records
 
 VOCABULARY, WIDTH, LAYERS, HEADS, CONTEXT = 512, 64, 2, 4, 64
-RATE, BATCH, EPOCHS = 3e-3, 32, 1
+RATE, BATCH, EPOCHS = 3e-3, 32, 3
 TOKENS = 63  # of a text, so that with the token before it a text fills the context
 START = "<|start|>"
 FOLDER = Path(
