@@ -38,6 +38,7 @@ class LiRAPrediction(OutputLiRA):
     fixed below 64 models. The correlation of outputs is pooled over records and shrunk [2], or left
     out (`diagonal`).
 
+    >>> import numpy as np
     >>> inside = np.array([[True, False]] * 2 + [[False, True]] * 2)
     >>> refs = np.where(inside, 40.0, 30.0) + np.array([[1.0], [-1.0], [1.0], [-1.0]])
     >>> evidence = Evidence("prediction", np.array([[[39.0]], [[31.0]]]), np.full((2, 1), 45.0), np.full(2, -1, dtype=np.int8),
@@ -60,6 +61,7 @@ def compute_shift_ratio(value: Floats, truth: Floats, hidden: Bools) -> Floats:
 
     Both `value` and `truth` (n, d) are deviations from the unmoved mean in standard deviations.
 
+    >>> import numpy as np
     >>> value, truth = np.array([[2.0], [0.0]]), np.array([[4.0], [4.0]])
     >>> compute_shift_ratio(value, truth, np.ones(2, dtype=bool)).tolist()
     [2.0, -2.0]
