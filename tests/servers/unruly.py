@@ -82,10 +82,15 @@ class Unruly:
             "401": 401,
             "404": 404,
             "400": 400,
+            "400-of-four": 400,
             "elsewhere": 307,
             "moved": 307,
             "see": 303,
         }
+        if word == "400-of-four":
+            # Not before three others are under way, or the client would not send them
+            while self.active < 4:
+                await asyncio.sleep(0.01)
         if word in turned_away:
             self.refused += 1
             headers = {

@@ -322,7 +322,7 @@ def test_a_wrong_declaration_costs_one_request():
 
 
 def test_after_an_error_what_is_in_flight_is_kept_and_nothing_else_is_sent():
-    app = Unruly("fine", "wait", "wait", "400:no", "wait")
+    app = Unruly("fine", "wait", "wait", "400-of-four:no", "wait")
     with serving(app) as url, HttpTarget(endpoint(url, concurrency=4)) as target:
         done: list[TargetError] = []
 
